@@ -1,0 +1,20 @@
+//! The vocabulary every part shares: ids, records in columns, Kafka's record batch, and the native
+//! requests and responses with their frames. Pure: no IO, no clock, no async.
+//!
+//! - [`ids`]: topic ids, partitions, offsets, epochs.
+//! - [`columns`]: many records as columns, the shape pipelines and plugins work on.
+//! - [`error`]: error codes of the native protocol and who may retry.
+//! - [`frame`]: the 20-byte frame header around every native message.
+//! - [`message`]: the bodies, one rkyv archive each.
+//! - [`partitioner`]: which partition a key belongs to.
+
+pub mod columns;
+pub mod error;
+pub mod frame;
+pub mod ids;
+pub mod message;
+pub mod partitioner;
+
+pub use columns::{Columns, Row};
+pub use error::{ErrorCode, Failure};
+pub use ids::{LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId, TopicPartition};
