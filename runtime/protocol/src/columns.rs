@@ -64,7 +64,7 @@ impl<'a> Headers<'a> {
     }
 
     /// Name and value of each header, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone + use<'a> {
         let mut rest = self.bytes;
         self.lens.chunks_exact(2).map(move |pair| {
             let name = take(&mut rest, pair[0]).unwrap_or_default();

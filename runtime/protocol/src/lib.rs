@@ -2,12 +2,14 @@
 //! requests and responses with their frames. Pure: no IO, no clock, no async.
 //!
 //! - [`ids`]: topic ids, partitions, offsets, epochs.
+//! - [`batch`]: Kafka's record batch, byte for byte.
 //! - [`columns`]: many records as columns, the shape pipelines and plugins work on.
 //! - [`error`]: error codes of the native protocol and who may retry.
 //! - [`frame`]: the 20-byte frame header around every native message.
 //! - [`message`]: the bodies, one rkyv archive each.
 //! - [`partitioner`]: which partition a key belongs to.
 
+pub mod batch;
 pub mod columns;
 pub mod error;
 pub mod frame;
