@@ -1,6 +1,8 @@
 //! House rules that no lint knows: file heads and lengths, the directions of dependencies between crates,
 //! and purity of the crates that a simulator must be able to run (no IO, clock, chance or async in them).
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
