@@ -1,0 +1,171 @@
+//! The time of a line, `17/May/2015:10:05:03 +0200`, as an instant in UTC. Days are counted by the algorithms
+//! of Howard Hinnant, "chrono-compatible low-level date algorithms", over the proleptic Gregorian calendar.
+
+use millstream_plugin::prelude::*;
+use serde::Serializer;
+
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
+/// An instant, to the second. Serialises as RFC 3339 in UTC: `2015-05-17T08:05:03Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// Since the epoch, between the years 0 and 9999 (and a day, for zones).
+    seconds: i64,
+}
+
+impl Time {
+    /// Parses `17/May/2015:10:05:03 +0200`. A leap second counts as the second after it.
+    ///
+    /// # Errors
+    /// The text has another form, or there is no such day or time.
+    pub fn parse(text: &str) -> Result<Self> {
+        let &[
+            d1,
+            d0,
+            b'/',
+            m0,
+            m1,
+            m2,
+            b'/',
+            y3,
+            y2,
+            y1,
+            y0,
+            b':',
+            h1,
+            h0,
+            b':',
+            n1,
+            n0,
+            b':',
+            s1,
+            s0,
+            b' ',
+            sign,
+            z3,
+            z2,
+            z1,
+            z0,
+        ] = text.as_bytes()
+        else {
+            bail!("expected the form 17/May/2015:10:05:03 +0000");
+        };
+        let month = MONTHS.iter().position(|name| **name == [m0, m1, m2]).context("no such month")? as i64 + 1;
+        let (year, day) = (number(&[y3, y2, y1, y0])?, number(&[d1, d0])?);
+        let (hour, minute, second) = (number(&[h1, h0])?, number(&[n1, n0])?, number(&[s1, s0])?);
+        let (zone_hours, zone_minutes) = (number(&[z3, z2])?, number(&[z1, z0])?);
+        ensure!((1..=days_of(year, month)).contains(&day), "no such day");
+        ensure!(hour < 24 && minute < 60 && second <= 60, "no such time of day");
+        ensure!(matches!(sign, b'+' | b'-') && zone_hours < 24 && zone_minutes < 60, "no such time zone");
+        let zone = (zone_hours * 60 + zone_minutes) * 60;
+        let local = days_from_civil(year, month, day) * 86_400 + (hour * 60 + minute) * 60 + second;
+        Ok(Self { seconds: if sign == b'-' { local + zone } else { local - zone } })
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn millis(self) -> i64 {
+        self.seconds * 1000
+    }
+
+    fn rfc3339(self) -> [u8; 20] {
+        let (days, second) = (self.seconds.div_euclid(86_400), self.seconds.rem_euclid(86_400));
+        let (year, month, day) = civil_from_days(days);
+        let mut text = *b"0000-00-00T00:00:00Z";
+        let places = [(2, year / 100), (4, year % 100), (7, month), (10, day)];
+        let clock = [(13, second / 3600), (16, second / 60 % 60), (19, second % 60)];
+        for (end, two_digits) in places.into_iter().chain(clock) {
+            text[end - 2] = b'0' + (two_digits / 10 % 10) as u8;
+            text[end - 1] = b'0' + (two_digits % 10) as u8;
+        }
+        text
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.rfc3339();
+        serializer.serialize_str(str::from_utf8(&text).expect("digits are UTF-8"))
+    }
+}
+
+fn number(digits: &[u8]) -> Result<i64> {
+    digits.iter().try_fold(0, |sum, digit| {
+        ensure!(digit.is_ascii_digit(), "expected a digit, found `{}`", digit.escape_ascii());
+        Ok(sum * 10 + i64::from(digit - b'0'))
+    })
+}
+
+fn days_of(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days since the epoch. The year is counted from March, so that the leap day is its last.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let (month, day) = ((from_march + 2) % 12 + 1, day_of_year - (153 * from_march + 2) / 5 + 1);
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_utc() {
+        let check = |text: &str, seconds: i64, expected: &str| {
+            let time = Time::parse(text).unwrap();
+            assert_eq!((time.millis(), str::from_utf8(&time.rfc3339()).unwrap()), (seconds * 1000, expected), "{text}");
+        };
+        check("17/May/2015:10:05:03 +0000", 1_431_857_103, "2015-05-17T10:05:03Z");
+        check("01/Jan/1970:00:00:00 +0000", 0, "1970-01-01T00:00:00Z");
+        check("31/Dec/1969:23:59:59 +0000", -1, "1969-12-31T23:59:59Z");
+        check("01/Mar/2024:00:30:00 +0100", 1_709_249_400, "2024-02-29T23:30:00Z");
+        check("31/Dec/2016:23:59:60 +0000", 1_483_228_800, "2017-01-01T00:00:00Z");
+        check("31/Dec/1999:20:00:00 -0530", 946_690_200, "2000-01-01T01:30:00Z");
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_comes_back() {
+        let mut previous = days_from_civil(1799, 12, 31);
+        for year in 1800..2200 {
+            for month in 1..=12 {
+                for day in 1..=days_of(year, month) {
+                    let days = days_from_civil(year, month, day);
+                    assert_eq!((days, civil_from_days(days)), (previous + 1, (year, month, day)));
+                    previous = days;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_times_are_refused() {
+        let check = |text: &str, expected: &str| assert_eq!(Time::parse(text).unwrap_err().to_string(), expected);
+        check("2015-05-17T10:05:03Z", "expected the form 17/May/2015:10:05:03 +0000");
+        check("17/Mai/2015:10:05:03 +0000", "no such month");
+        check("29/Feb/2015:10:05:03 +0000", "no such day");
+        check("17/May/2015:24:05:03 +0000", "no such time of day");
+        check("17/May/2015:10:05:03 *0000", "no such time zone");
+        check("1x/May/2015:10:05:03 +0000", "expected a digit, found `x`");
+    }
+}
