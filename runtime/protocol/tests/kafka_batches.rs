@@ -11,8 +11,9 @@ const LIMIT: usize = 64 * 1024;
 fn batches() -> impl Iterator<Item = (Compression, Vec<u8>)> {
     FILE.lines().map(|line| {
         let (name, hex) = line.split_once(' ').expect("a codec and its bytes");
-        let bytes = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-        (name.parse().unwrap(), bytes.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect())
+        let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hex digit") as u8;
+        let bytes = hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1]));
+        (name.parse().expect("a codec"), bytes.collect())
     })
 }
 
