@@ -192,15 +192,17 @@ impl State {
     }
 
     fn register_plugin(&mut self, command: &Command) -> Result<Event, Rejection> {
-        let Command::RegisterPlugin { name, version, digest, bytes, asks, description, at_ms } = command else {
+        let Command::RegisterPlugin { name, version, digest, bytes, asks, description, at_ms, replace } = command
+        else {
             unreachable!("called for RegisterPlugin only");
         };
         if let Some(known) = self.plugin(name, version) {
-            return if known.digest == *digest {
-                Ok(Event::PluginRegistered { existed: true })
-            } else {
-                Err(Rejection::PluginExists { name: name.clone(), version: version.clone() })
-            };
+            if known.digest == *digest {
+                return Ok(Event::PluginRegistered { existed: true });
+            }
+            if !replace {
+                return Err(Rejection::PluginExists { name: name.clone(), version: version.clone() });
+            }
         }
         let plugin = Plugin {
             name: name.clone(),

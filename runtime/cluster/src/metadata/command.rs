@@ -47,7 +47,8 @@ pub enum Command {
         #[serde(with = "topic_id")]
         id: TopicId,
     },
-    /// Adds a plugin version; repeating it with the same digest changes nothing.
+    /// Adds a plugin version; repeating it with the same digest changes nothing, with another one it is
+    /// refused unless `replace` is set.
     RegisterPlugin {
         name: String,
         version: String,
@@ -56,6 +57,7 @@ pub enum Command {
         asks: Vec<String>,
         description: String,
         at_ms: i64,
+        replace: bool,
     },
     /// Refused while the current revision of a pipeline uses it.
     DeletePlugin {

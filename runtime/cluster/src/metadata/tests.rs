@@ -22,7 +22,16 @@ fn register(name: &str, version: &str, digest: u8) -> Command {
         asks: Vec::new(),
         description: String::new(),
         at_ms: 6,
+        replace: false,
     }
+}
+
+fn replace(name: &str, version: &str, digest: u8) -> Command {
+    let mut command = register(name, version, digest);
+    if let Command::RegisterPlugin { replace, .. } = &mut command {
+        *replace = true;
+    }
+    command
 }
 
 fn put(name: &str, plugin: Option<(&str, &str)>) -> Command {
@@ -75,6 +84,7 @@ fn commands_change_or_refuse() {
     check(&[register("p", "1.0.0", 1), register("p", "1.0.0", 1)], "PluginRegistered { existed: true }");
     let raise = "`p@1.0.0` exists with other contents: raise the version";
     check(&[register("p", "1.0.0", 1), register("p", "1.0.0", 2)], raise);
+    check(&[register("p", "1.0.0", 1), replace("p", "1.0.0", 2)], "PluginRegistered { existed: false }");
     let used = "plugin `p@1.0.0` is used by pipeline `x`: delete or change that first";
     check(&[register("p", "1.0.0", 1), put("x", Some(("p", "1.0.0"))), unplug.clone()], used);
     check(&[unplug], "plugin `p@1.0.0` does not exist");

@@ -15,6 +15,9 @@ pub struct UploadPlugin {
     pub size: u64,
     /// Where this chunk begins.
     pub position: u64,
+    /// A version that exists with other contents is replaced instead of refused: for development, where
+    /// every save is a new build of the same version. Running pipelines keep the digest they run.
+    pub replace: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
