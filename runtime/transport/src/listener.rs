@@ -116,3 +116,44 @@ impl Drop for Handshake {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClientTls, connect, tls};
+
+    /// Connects while `handshakes` others seem to be in progress.
+    fn check(handshakes: usize, expected: Result<(), &str>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            tls::generate_dev(dir.path(), &[]).unwrap();
+            let ca_pem = std::fs::read_to_string(dir.path().join(tls::CA_FILE)).unwrap();
+            let server_tls = ServerTls::load(dir.path()).unwrap();
+            let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &server_tls).unwrap();
+            let address = listener.local_addr().unwrap();
+            listener.handshakes.store(handshakes, Ordering::Relaxed);
+            let accepting = listener.clone();
+            tokio::spawn(async move {
+                while let Some(client) = accepting.accept().await {
+                    let validated = client.incoming.remote_address_validated();
+                    assert_eq!(validated, handshakes >= config::HANDSHAKES_BEFORE_RETRY);
+                    tokio::spawn(client.handshake());
+                }
+            });
+            let connected = connect(address, &ClientTls { ca_pem, server_name: "localhost".into() }).await;
+            match (connected, expected) {
+                (Ok(_), Ok(())) => {}
+                (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
+                (connected, _) => panic!("{handshakes} handshakes: {connected:?}"),
+            }
+        });
+    }
+
+    #[test]
+    fn many_handshakes_ask_for_a_retry_and_too_many_are_refused() {
+        check(0, Ok(()));
+        check(config::HANDSHAKES_BEFORE_RETRY, Ok(()));
+        check(config::HANDSHAKES_MAX, Err("refused"));
+    }
+}

@@ -141,7 +141,8 @@ impl FrameReader {
     }
 
     fn take_header(&mut self, limit: usize) -> Result<Option<Partial>, Error> {
-        if self.chunks.iter().map(Bytes::len).sum::<usize>() < HEADER_LEN {
+        let whole = self.chunks.front().is_some_and(|chunk| chunk.len() >= HEADER_LEN);
+        if !whole && self.chunks.iter().map(Bytes::len).sum::<usize>() < HEADER_LEN {
             return Ok(None);
         }
         let mut bytes = [0; HEADER_LEN];

@@ -255,6 +255,12 @@ fn a_server_that_goes_away_fails_every_request_in_flight() {
         rpc.closed().await;
         server.listener.wait_idle().await;
         assert!(server.listener.accept().await.is_none());
+
+        let (address, tls) = (server.address, server.tls.clone());
+        drop(server);
+        tokio::task::yield_now().await;
+        let error = connect(address, &tls).await.unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{address}; is the broker running there?")), "{error}");
     });
 }
 
