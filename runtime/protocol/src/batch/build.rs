@@ -3,15 +3,16 @@
 
 use bytes::Bytes;
 
+use super::Compression;
+use super::compression::Encoder;
 use super::header::{BatchHeader, HEADER_LEN, compute_crc};
 use super::varint::{Scratch, put_varint, varint_len};
-use super::{Compression, compression};
 use crate::{LeaderEpoch, Offset, ProducerId};
 
 /// Collects records and turns them into a batch with base offset 0 and leader epoch -1, as producers
 /// send it. Reusable: [`BatchBuilder::build`] leaves it empty, with its settings.
 pub struct BatchBuilder {
-    compression: Compression,
+    encoder: Encoder,
     /// Room for the header, then the encoded records.
     buffer: Vec<u8>,
     records: i32,
@@ -32,7 +33,7 @@ const NO_PRODUCER: Producer = Producer { id: ProducerId::NONE, epoch: -1, base_s
 impl BatchBuilder {
     pub fn new(compression: Compression) -> Self {
         BatchBuilder {
-            compression,
+            encoder: Encoder::new(compression),
             buffer: vec![0; HEADER_LEN],
             records: 0,
             base_timestamp: -1,
@@ -145,7 +146,7 @@ impl BatchBuilder {
             batch_length: i32::try_from(batch.len() - 12).expect("a batch stays below 2 GiB"),
             leader_epoch: LeaderEpoch(-1),
             crc: 0,
-            attributes: self.compression.attributes(),
+            attributes: self.encoder.codec().attributes(),
             last_offset_delta: self.records - 1,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
@@ -166,13 +167,13 @@ impl BatchBuilder {
 
     /// Takes the buffer (compressed if asked for) and leaves one of the same size behind.
     fn take_records(&mut self) -> Vec<u8> {
-        if self.compression == Compression::None {
+        if self.encoder.codec() == Compression::None {
             let mut next = Vec::with_capacity(self.buffer.len());
             next.resize(HEADER_LEN, 0);
             return std::mem::replace(&mut self.buffer, next);
         }
         let mut batch = vec![0; HEADER_LEN];
-        compression::compress(self.compression, &self.buffer[HEADER_LEN..], &mut batch);
+        self.encoder.encode(&self.buffer[HEADER_LEN..], &mut batch);
         self.buffer.truncate(HEADER_LEN);
         batch
     }

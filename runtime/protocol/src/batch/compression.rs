@@ -78,16 +78,46 @@ const ZSTD_LEVEL: i32 = 3;
 /// Windows up to 8 MiB are what the zstd format asks every decoder to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Appends `records`, compressed, to `out`.
-pub(super) fn compress(codec: Compression, records: &[u8], out: &mut Vec<u8>) {
-    let compressed = match codec {
-        Compression::None => out.write_all(records),
-        Compression::Gzip => compress_gzip(records, out),
-        Compression::Snappy => compress_snappy(records, out),
-        Compression::Lz4 => compress_lz4(records, out),
-        Compression::Zstd => zstd::stream::copy_encode(records, out, ZSTD_LEVEL),
-    };
-    compressed.expect("compressing from memory into memory can't fail");
+/// Compresses batches with one codec; keeps what that codec would otherwise set up for each of them.
+pub(super) struct Encoder {
+    codec: Compression,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    snappy: snap::raw::Encoder,
+}
+
+impl Encoder {
+    pub(super) fn new(codec: Compression) -> Self {
+        Encoder { codec, zstd: None, snappy: snap::raw::Encoder::new() }
+    }
+
+    pub(super) fn codec(&self) -> Compression {
+        self.codec
+    }
+
+    /// Appends `records`, compressed, to `out`.
+    pub(super) fn encode(&mut self, records: &[u8], out: &mut Vec<u8>) {
+        let compressed = match self.codec {
+            Compression::None => out.write_all(records),
+            Compression::Gzip => compress_gzip(records, out),
+            Compression::Snappy => compress_snappy(&mut self.snappy, records, out),
+            Compression::Lz4 => compress_lz4(records, out),
+            Compression::Zstd => self.compress_zstd(records, out),
+        };
+        compressed.expect("compressing from memory into memory can't fail");
+    }
+
+    /// In one go rather than as a stream, so that the frame carries the size of its content.
+    fn compress_zstd(&mut self, records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        let compressor = match &mut self.zstd {
+            Some(compressor) => compressor,
+            none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+        };
+        let from = out.len();
+        out.resize(from + zstd::zstd_safe::compress_bound(records.len()), 0);
+        let length = compressor.compress_to_buffer(records, &mut out[from..])?;
+        out.truncate(from + length);
+        Ok(())
+    }
 }
 
 fn compress_gzip(records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
@@ -96,9 +126,8 @@ fn compress_gzip(records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     encoder.finish().map(drop)
 }
 
-fn compress_snappy(records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+fn compress_snappy(encoder: &mut snap::raw::Encoder, records: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(&XERIAL_HEADER);
-    let mut encoder = snap::raw::Encoder::new();
     for block in records.chunks(XERIAL_BLOCK_BYTES) {
         let length_at = out.len();
         let from = length_at + 4;
