@@ -1,0 +1,262 @@
+//! CEL expressions over one record: checked and compiled once when a pipeline is read, evaluated per
+//! record. The only files that name the CEL crate are in this folder. `json` turns values in and out,
+//! `scope` finds out which parts of a record an expression looks at.
+
+mod json;
+mod scope;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use cel::common::types::{CelBool, CelBytes, CelInt, CelMap, CelMapKey, CelNull, CelString, CelUInt};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use cel::{Context, Env, ExecutionError, Program, Value};
+use millstream_protocol::columns::{Headers, Row};
+
+use scope::{Uses, ValueUse};
+
+/// The names an expression may use.
+pub const VARIABLES: [&str; 7] = ["value", "key", "timestamp", "headers", "topic", "partition", "offset"];
+
+/// Longest error text kept of a failed evaluation, bytes: it goes into a header of the dead letter.
+const ERROR_BYTES_MAX: usize = 300;
+
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    for extension in [cel::extensions::strings, cel::extensions::lists, cel::extensions::math] {
+        env.add_extension(extension).expect("the standard extensions do not conflict");
+    }
+    Arc::new(env)
+});
+
+/// A compiled expression.
+pub struct Expression {
+    source: String,
+    program: Program,
+    uses: Uses,
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.source).finish()
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+/// Why a text is not a usable expression; `at` is a byte offset into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CompileError {
+    pub(crate) message: String,
+    pub(crate) at: usize,
+    pub(crate) length: usize,
+    pub(crate) suggestion: Option<&'static str>,
+}
+
+/// The record an expression looks at, beside what the row itself holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    pub topic: &'a str,
+    pub partition: u32,
+}
+
+impl Expression {
+    /// Parses and checks `source`: syntax, variable names, function names.
+    pub(crate) fn compile(source: &str) -> Result<Expression, CompileError> {
+        let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
+        let uses = scope::analyse(&program, source)?;
+        Ok(Expression { source: source.to_string(), program, uses })
+    }
+
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Evaluates to a boolean.
+    ///
+    /// # Errors
+    /// A sentence about this record: a missing field, a type that does not fit.
+    pub fn test(&self, row: &Row<'_>, origin: Origin<'_>) -> Result<bool, String> {
+        self.evaluate(row, origin, |result| match result.downcast_ref::<CelBool>() {
+            Some(answer) => Ok(*answer.inner()),
+            None => Err(format!("`{}` gave {}, expected true or false", self.source, kind(result))),
+        })
+    }
+
+    /// Evaluates to a value's bytes, appended to `out`: strings and bytes as they are, everything else as
+    /// JSON. `Ok(false)` and nothing appended: the result is null.
+    ///
+    /// # Errors
+    /// As [`Expression::test`].
+    pub fn value(&self, row: &Row<'_>, origin: Origin<'_>, out: &mut Vec<u8>) -> Result<bool, String> {
+        self.evaluate(row, origin, |result| {
+            if let Some(text) = result.downcast_ref::<CelString<'_>>() {
+                out.extend_from_slice(text.inner().as_bytes());
+            } else if let Some(bytes) = result.downcast_ref::<CelBytes<'_>>() {
+                out.extend_from_slice(bytes.inner());
+            } else if result.downcast_ref::<CelNull>().is_some() {
+                return Ok(false);
+            } else {
+                json::write(result, out)?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Evaluates to a key's bytes, appended to `out`: a string, bytes, or an integer in decimal.
+    /// `Ok(false)`: null, no key.
+    ///
+    /// # Errors
+    /// As [`Expression::test`].
+    pub fn key(&self, row: &Row<'_>, origin: Origin<'_>, out: &mut Vec<u8>) -> Result<bool, String> {
+        self.evaluate(row, origin, |result| {
+            if let Some(text) = result.downcast_ref::<CelString<'_>>() {
+                out.extend_from_slice(text.inner().as_bytes());
+            } else if let Some(bytes) = result.downcast_ref::<CelBytes<'_>>() {
+                out.extend_from_slice(bytes.inner());
+            } else if let Some(number) = result.downcast_ref::<CelInt>() {
+                out.extend_from_slice(number.inner().to_string().as_bytes());
+            } else if let Some(number) = result.downcast_ref::<CelUInt>() {
+                out.extend_from_slice(number.inner().to_string().as_bytes());
+            } else if result.downcast_ref::<CelNull>().is_some() {
+                return Ok(false);
+            } else {
+                return Err(format!("`{}` gave {}, a key is a string or an integer", self.source, kind(result)));
+            }
+            Ok(true)
+        })
+    }
+
+    fn evaluate<T>(
+        &self,
+        row: &Row<'_>,
+        origin: Origin<'_>,
+        use_result: impl FnOnce(&dyn Val) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let value = match (&self.uses.value, row.value) {
+            (ValueUse::None, _) => None,
+            (_, None) => Some(Box::new(CelNull) as Box<dyn Val + '_>),
+            (ValueUse::Fields(fields), Some(bytes)) => Some(json::read_fields(bytes, fields)),
+            (ValueUse::Whole, Some(bytes)) => Some(json::read(bytes)),
+        };
+        let record = Record { row, origin, value, headers: self.uses.headers.then(|| header_map(row.headers)) };
+        let mut context = Context::with_env(Arc::clone(&ENV));
+        context.set_variable_resolver(&record);
+        let result = Value::resolve_val(self.program.expression(), &context);
+        result.map_err(|error| self.explain(&error, row)).and_then(|result| use_result(result.as_ref())).map_err(cut)
+    }
+
+    fn explain(&self, error: &ExecutionError, row: &Row<'_>) -> String {
+        let about = match error {
+            ExecutionError::NoSuchKey(name) => format!("no field `{name}`"),
+            ExecutionError::NoSuchOverload(call) if call.function() == "_._" => {
+                format!("a field was asked of a {}", call.argument_types().first().map_or("value", String::as_str))
+            }
+            other => other.to_string(),
+        };
+        let hint = match row.value {
+            None if self.uses.value != ValueUse::None => " (the record has no value)",
+            Some(bytes) if self.uses.value != ValueUse::None && !json::is_json(bytes) => " (the value is not JSON)",
+            _ => "",
+        };
+        format!("`{}`: {about}{hint}", self.source)
+    }
+}
+
+fn cut(mut message: String) -> String {
+    if message.len() > ERROR_BYTES_MAX {
+        let end = (0..=ERROR_BYTES_MAX).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+fn kind(value: &dyn Val) -> String {
+    let name = value.get_type().name().to_string();
+    match name.chars().next() {
+        Some('a' | 'e' | 'i' | 'o') => format!("an {name}"),
+        _ => format!("a {name}"),
+    }
+}
+
+/// The variables of one evaluation. Parsed parts are made at most once, and only when mentioned.
+struct Record<'r> {
+    row: &'r Row<'r>,
+    origin: Origin<'r>,
+    value: Option<Box<dyn Val + 'r>>,
+    headers: Option<CelMap<'r>>,
+}
+
+impl VariableResolver for Record<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        match variable {
+            "value" => self.value.as_deref().map(CowVal::Borrowed),
+            "headers" => self.headers.as_ref().map(|headers| CowVal::Borrowed(headers as &dyn Val)),
+            "key" => Some(match self.row.key {
+                Some(key) => text_or_bytes(key),
+                None => CowVal::owned(CelNull),
+            }),
+            "timestamp" => Some(CowVal::owned(CelInt::from(self.row.timestamp))),
+            "offset" => Some(CowVal::owned(CelInt::from(self.row.offset))),
+            "partition" => Some(CowVal::owned(CelInt::from(i64::from(self.origin.partition)))),
+            "topic" => Some(CowVal::owned(CelString::from(self.origin.topic))),
+            _ => None,
+        }
+    }
+}
+
+fn text_or_bytes<'b>(bytes: &'b [u8]) -> CowVal<'b, 'b> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => CowVal::owned(CelString::from(text)),
+        Err(_) => CowVal::owned(CelBytes::from(bytes)),
+    }
+}
+
+/// A repeated header name keeps its last value, as Kafka's `lastHeader` does.
+fn header_map<'r>(headers: Headers<'r>) -> CelMap<'r> {
+    let entries = headers.iter().filter_map(|(name, value)| {
+        let name = std::str::from_utf8(name).ok()?;
+        let value: Box<dyn Val + 'r> = match value {
+            Some(value) => text_or_bytes(value).into_owned(),
+            None => Box::new(CelNull),
+        };
+        Some((CelMapKey::from(name), value))
+    });
+    CelMap::from(entries.collect::<std::collections::HashMap<_, _>>())
+}
+
+fn syntax_error(source: &str, errors: &cel::ParseErrors) -> CompileError {
+    let Some(first) = errors.errors.first() else {
+        return CompileError {
+            message: "not a valid expression".into(),
+            at: 0,
+            length: source.len(),
+            suggestion: None,
+        };
+    };
+    let (line, column) = (first.pos.0.max(1) as usize, first.pos.1.max(1) as usize);
+    let at = crate::yaml::offset_of(source, line, column).min(source.len());
+    let message = plain_words(first.msg.trim_start_matches("Syntax error: ").trim());
+    CompileError { message, at, length: 1, suggestion: None }
+}
+
+/// The parser's messages list every token it could have taken; what it found instead is what helps.
+fn plain_words(message: &str) -> String {
+    let found = message.split_once('\'').and_then(|(_, rest)| rest.split_once("' expecting")).map(|(found, _)| found);
+    match (found, message.strip_prefix("token recognition error at: ")) {
+        (Some("<EOF>"), _) => "the expression ends too early".into(),
+        (Some(found), _) => format!("unexpected `{found}`"),
+        (None, Some(text)) if text.starts_with("'= ") => "`=` is no operator: equality is `==`".into(),
+        (None, Some(text)) => format!("cannot read {text}: is a quote left open?"),
+        (None, None) => message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Expressions over sample records: results, errors, and how much of the value they look at.
+
+use expect_test::{Expect, expect};
+use millstream_protocol::columns::Columns;
+
+use super::*;
+
+const ORIGIN: Origin<'_> = Origin { topic: "access-log", partition: 2 };
+
+fn with_row<T>(value: Option<&[u8]>, use_row: impl FnOnce(&Row<'_>) -> T) -> T {
+    let mut columns = Columns::default();
+    columns.push(17, 1_000, Some(b"k1"), value);
+    columns.push_header(b"tenant", Some(b"blue"));
+    columns.push_header(b"tenant", Some(b"red"));
+    use_row(&columns.rows().next().unwrap())
+}
+
+fn check(source: &str, value: &str, expect: Expect) {
+    let expression = Expression::compile(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
+    let shown = with_row(Some(value.as_bytes()), |row| {
+        let mut out = Vec::new();
+        match expression.value(row, ORIGIN, &mut out) {
+            Ok(true) => String::from_utf8(out).unwrap(),
+            Ok(false) => "(null)".into(),
+            Err(error) => format!("error: {error}"),
+        }
+    });
+    expect.assert_eq(&shown);
+}
+
+#[test]
+fn values() {
+    let line = r#"{"status":404,"path":"/a b","bytes":1.5,"tags":["x","y"],"user":null,"nested":{"b":1,"a":"\n"},"big":18446744073709551615}"#;
+    check("value.status >= 400 && value.path.startsWith('/')", line, expect!["true"]);
+    check("value.status + 1", line, expect!["405"]);
+    check(
+        "{'p': value.path, 'a': value.nested, 't': value.tags, 'n': value.user}",
+        line,
+        expect![[r#"{"a":{"a":"\n","b":1},"n":null,"p":"/a b","t":["x","y"]}"#]],
+    );
+    check("value['path'].upperAscii()", line, expect!["/A B"]);
+    check("has(value.user) && !has(value.absent)", line, expect!["true"]);
+    check("value.tags.map(t, t + '!')", line, expect![[r#"["x!","y!"]"#]]);
+    check("value.big", line, expect!["18446744073709551615"]);
+    check("value.bytes * 2.0", line, expect!["3.0"]);
+    check("value.user", line, expect!["(null)"]);
+    check("value", "plain text, no JSON", expect!["plain text, no JSON"]);
+    check("value.size()", "plain", expect!["5"]);
+    check("value", "[1, 2]", expect!["[1,2]"]);
+    check(
+        "key + '/' + topic + '/' + string(partition) + '@' + string(offset) + ' ' + string(timestamp)",
+        "",
+        expect!["k1/access-log/2@17 1000"],
+    );
+    check("headers.tenant", "", expect!["red"]);
+    check("math.abs(-3)", "", expect!["3"]);
+    check("value.exists(value, value == 1)", "[1]", expect!["true"]);
+}
+
+#[test]
+fn failures_of_one_record() {
+    check("value.absent", r#"{"a":1}"#, expect!["error: `value.absent`: no field `absent`"]);
+    check("value.a.b", r#"{"a":1}"#, expect!["error: `value.a.b`: a field was asked of a int"]);
+    check(
+        "value.status >= 400",
+        "not json",
+        expect!["error: `value.status >= 400`: a field was asked of a string (the value is not JSON)"],
+    );
+    check(
+        "value.a > 'x'",
+        r#"{"a":1}"#,
+        expect!["error: `value.a > 'x'`: found no matching overload for '_>_' applied to '(int, string)'"],
+    );
+    check("1 / value.a", r#"{"a":0}"#, expect!["error: `1 / value.a`: Division by zero of Int(1)"]);
+    check(
+        "int(value.a)",
+        r#"{"a":"many"}"#,
+        expect![
+            "error: `int(value.a)`: Error executing function 'int': string parse error: invalid digit found in string"
+        ],
+    );
+    check("headers.absent", "", expect!["error: `headers.absent`: no field `absent`"]);
+    check(
+        "value.a + [value.a]",
+        &format!(r#"{{"a":"{}"}}"#, "x".repeat(1000)),
+        expect![[
+            r#"error: `value.a + [value.a]`: Unsupported binary operator 'add': String("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"#
+        ]],
+    );
+}
+
+#[test]
+fn keys_and_tests_have_their_types() {
+    let key = |source: &str, expect: Expect| {
+        let expression = Expression::compile(source).unwrap();
+        let mut out = Vec::new();
+        let result = with_row(Some(br#"{"n":7}"#), |row| expression.key(row, ORIGIN, &mut out));
+        expect.assert_eq(&format!("{result:?} {}", String::from_utf8(out).unwrap()));
+    };
+    key("value.n", expect!["Ok(true) 7"]);
+    key("'a' + key", expect!["Ok(true) ak1"]);
+    key("null", expect!["Ok(false) "]);
+    key("1.5", expect![[r#"Err("`1.5` gave a double, a key is a string or an integer") "#]]);
+    let test = |source: &str, expect: Expect| {
+        let expression = Expression::compile(source).unwrap();
+        let result = with_row(None, |row| expression.test(row, ORIGIN));
+        expect.assert_eq(&format!("{result:?}"));
+    };
+    test("value == null", expect!["Ok(true)"]);
+    test(
+        "value.a == 1",
+        expect![[r#"Err("`value.a == 1`: a field was asked of a null_type (the record has no value)")"#]],
+    );
+    test("timestamp", expect![[r#"Err("`timestamp` gave an int, expected true or false")"#]]);
+}
+
+#[test]
+fn refused_expressions() {
+    let check = |source: &str, expect: Expect| {
+        let error = Expression::compile(source).unwrap_err();
+        let suggestion = error.suggestion.map(|name| format!(", `{name}`?")).unwrap_or_default();
+        let pointed = source.get(error.at..error.at + error.length).unwrap_or("(end)");
+        expect.assert_eq(&format!("{} at {} `{pointed}`{suggestion}", error.message, error.at));
+    };
+    check("value.status >=", expect!["the expression ends too early at 15 `(end)`"]);
+    check("value.status >= 400)", expect!["unexpected `)` at 19 `)`"]);
+    check("'open", expect!["cannot read ''open': is a quote left open? at 0 `'`"]);
+    check("", expect!["the expression ends too early at 0 `(end)`"]);
+    check("a +", expect!["the expression ends too early at 3 `(end)`"]);
+    check(
+        "1 + valeu.status",
+        expect![
+            "unknown name `valeu`; a record has value, key, timestamp, headers, topic, partition, offset at 4 `valeu`, `value`?"
+        ],
+    );
+    check("value.x.startWith('a')", expect!["unknown function `startWith` at 8 `startWith`, `startsWith`?"]);
+    check("sizes(value)", expect!["unknown function `sizes` at 0 `sizes`, `size`?"]);
+    check(
+        "value.tags.all(t, u == 1)",
+        expect!["unknown name `u`; a record has value, key, timestamp, headers, topic, partition, offset at 18 `u`"],
+    );
+    check("math.abz(1)", expect!["unknown function `math.abz` at 0 `math.abz`"]);
+}
+
+#[test]
+fn the_value_is_parsed_no_further_than_needed() {
+    let check =
+        |source: &str, expect: Expect| expect.assert_eq(&format!("{:?}", Expression::compile(source).unwrap().uses));
+    check("offset > 3", expect!["Uses { value: None, headers: false }"]);
+    check(
+        "value.a > 1 && has(value.b) && value['c'] == 1",
+        expect![[r#"Uses { value: Fields({"a", "b", "c"}), headers: false }"#]],
+    );
+    check("value.a > 1 && size(value) == 2", expect!["Uses { value: Whole, headers: false }"]);
+    check("value.list.exists(x, x == value.b)", expect![[r#"Uses { value: Fields({"b", "list"}), headers: false }"#]]);
+    check("headers.a == 'b'", expect!["Uses { value: None, headers: true }"]);
+}

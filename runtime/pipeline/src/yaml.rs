@@ -1,0 +1,262 @@
+//! YAML text as a tree in which every key and value knows its bytes in the text. The only file that
+//! names the YAML crate. What the keys mean is decided in `read`.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_yaml::{Location, Spanned};
+
+/// Byte positions in the source text.
+pub type Span = Range<usize>;
+
+/// A value and the bytes it was written in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At<T> {
+    pub value: T,
+    pub span: Span,
+}
+
+impl<T> At<T> {
+    pub fn new(value: T, span: Span) -> Self {
+        At { value, span }
+    }
+}
+
+/// One YAML value. Scalars keep their YAML type; [`Node::scalar_text`] gives them back as written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Node {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<At<Node>>),
+    Map(Vec<(At<String>, At<Node>)>),
+}
+
+impl Node {
+    /// What this is, for "expected a string, found a list".
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Node::Null => "nothing",
+            Node::Bool(_) => "a boolean",
+            Node::Int(_) | Node::Float(_) => "a number",
+            Node::Text(_) => "a string",
+            Node::List(_) => "a list",
+            Node::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Why the text is not YAML, and where.
+pub(crate) struct SyntaxError {
+    pub(crate) message: String,
+    pub(crate) span: Span,
+}
+
+/// Reads one YAML document. An empty text is [`Node::Null`].
+pub(crate) fn parse(text: &str) -> Result<At<Node>, SyntaxError> {
+    let options = serde_yaml::options! { with_snippet: false };
+    let raw: Spanned<Raw> = serde_yaml::from_str_with_options(text, options).map_err(|error| syntax(text, &error))?;
+    Ok(place(raw, text))
+}
+
+fn syntax(text: &str, error: &serde_yaml::Error) -> SyntaxError {
+    let message = match error {
+        serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` appears twice here"),
+        serde_yaml::Error::MultipleDocuments { .. } => "one file holds one pipeline: found a second document".into(),
+        other => {
+            let shown = other.to_string();
+            let first = shown.lines().next().unwrap_or("not valid YAML");
+            let end = first.rfind(" at line ").unwrap_or(first.len());
+            first[..end].trim_start_matches("error: ").to_string()
+        }
+    };
+    let span = error.location().map_or(0..0, |location| span_of(&location, text));
+    SyntaxError { message, span }
+}
+
+/// The tree as the deserializer builds it, still with the crate's own positions.
+enum Raw {
+    Scalar(Node),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Node::Bool(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Node::Int(value)))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(i64::try_from(value).map_or(Node::Float(value as f64), Node::Int)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Node::Float(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Node::Text(value.to_string())))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Node::Text(value)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Node::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Node::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        Raw::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Spanned<Raw>>()? {
+            list.push(item);
+        }
+        Ok(Raw::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            map.push((key, entries.next_value::<Spanned<Raw>>()?));
+        }
+        Ok(Raw::Map(map))
+    }
+}
+
+fn place(raw: Spanned<Raw>, text: &str) -> At<Node> {
+    let span = span_of(&raw.referenced, text);
+    match raw.value {
+        Raw::Scalar(node) => At::new(node, trimmed(span, text)),
+        Raw::List(items) => At::new(Node::List(items.into_iter().map(|item| place(item, text)).collect()), span),
+        Raw::Map(entries) => {
+            let entries = entries
+                .into_iter()
+                .map(|(key, value)| {
+                    let key_span = trimmed(span_of(&key.referenced, text), text);
+                    (At::new(key.value, key_span), place(value, text))
+                })
+                .collect();
+            At::new(Node::Map(entries), span)
+        }
+    }
+}
+
+/// A scalar's span may run into the white space after it.
+fn trimmed(span: Span, text: &str) -> Span {
+    let slice = text.get(span.clone()).unwrap_or("");
+    span.start..span.start + slice.trim_end().len()
+}
+
+fn span_of(location: &Location, text: &str) -> Span {
+    let start = match location.span().byte_offset() {
+        Some(start) => start as usize,
+        None => offset_of(text, location.line() as usize, location.column() as usize),
+    };
+    let start = start.min(text.len());
+    let end = (start + location.span().byte_len().unwrap_or(0) as usize).min(text.len());
+    start..end
+}
+
+/// The byte offset of a line and column, both from 1, the column in characters.
+pub(crate) fn offset_of(text: &str, line: usize, column: usize) -> usize {
+    let line_start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let line_text = text[line_start..].lines().next().unwrap_or("");
+    let within = line_text.char_indices().nth(column.saturating_sub(1)).map_or(line_text.len(), |(at, _)| at);
+    line_start + within
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(node: &At<Node>, text: &str, depth: usize, out: &mut String) {
+        let pad = "  ".repeat(depth);
+        match &node.value {
+            Node::List(items) => items.iter().for_each(|item| {
+                out.push_str(&format!("{pad}-\n"));
+                show(item, text, depth + 1, out);
+            }),
+            Node::Map(entries) => entries.iter().for_each(|(key, value)| {
+                out.push_str(&format!("{pad}{} [{}]\n", key.value, &text[key.span.clone()]));
+                show(value, text, depth + 1, out);
+            }),
+            scalar => out.push_str(&format!("{pad}{scalar:?} [{}]\n", &text[node.span.clone()])),
+        }
+    }
+
+    #[test]
+    fn every_key_and_value_knows_its_text() {
+        let text = "a: 1   # one\n\"b\": [x, 'y z', 2.5]\nc: { d: value.x >= 5, e: true, f: }\ng: |\n  two\n  lines\nh: 0.1.0\ni: é\n";
+        let mut out = String::new();
+        show(&parse(text).ok().unwrap(), text, 0, &mut out);
+        expect_test::expect![[r#"
+            a [a]
+              Int(1) [1]
+            b ["b"]
+              -
+                Text("x") [x]
+              -
+                Text("y z") ['y z']
+              -
+                Float(2.5) [2.5]
+            c [c]
+              d [d]
+                Text("value.x >= 5") [value.x >= 5]
+              e [e]
+                Bool(true) [true]
+              f [f]
+                Null []
+            g [g]
+              Text("two\nlines\n") [two
+              lines]
+            h [h]
+              Text("0.1.0") [0.1.0]
+            i [i]
+              Text("é") [é]
+        "#]]
+        .assert_eq(&out);
+    }
+
+    #[test]
+    fn broken_yaml_says_where() {
+        let check = |text: &str, expect: expect_test::Expect| {
+            let error = parse(text).err().unwrap();
+            expect.assert_eq(&format!("{} [{}..{}]", error.message, error.span.start, error.span.end));
+        };
+        check("a: [1, 2\nb: 3\n", expect_test::expect!["illegal placement of ':' indicator [10..10]"]);
+        check("a: 1\na: 2\n", expect_test::expect!["the key `a` appears twice here [5..6]"]);
+        check("a: 1\n\tb: 2\n", expect_test::expect!["while scanning a plain scalar, found a tab [3..3]"]);
+        check("a: 1\n---\nb: 1\n", expect_test::expect!["one file holds one pipeline: found a second document [9..9]"]);
+        check("a: \"open\n", expect_test::expect!["unclosed quote [3..3]"]);
+        check("a: 1\n  b: 2\n", expect_test::expect!["mapping values are not allowed in this context [8..8]"]);
+    }
+}
