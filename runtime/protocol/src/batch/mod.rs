@@ -26,6 +26,10 @@ mod tests;
 
 use thiserror::Error;
 
+/// The ceiling on a batch's records after decompression where nothing else is configured: four times the
+/// largest frame.
+pub const DECOMPRESSED_BYTES_MAX: usize = 4 * crate::frame::FRAME_BYTES_MAX;
+
 /// Why bytes are not a batch that can be used. None of them can be helped by a retry.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
