@@ -1,1 +1,29 @@
-//! millstream-plugin-host.
+//! Runs plugins: WebAssembly components of the world in `sdk/wit`, one call per batch of records.
+//!
+//! An [`Engine`] compiles a component once per content (and keeps the machine code on disk); a [`Plugin`]
+//! is the compiled component with its [`Manifest`]; an [`Instance`] is one guest with its own memory,
+//! owned by one pipeline task. A guest can do nothing but what the world gives it, and every call is
+//! bounded in time, memory, output and log lines ([`Limits`]). What goes wrong in a guest is a value
+//! ([`Failure`]), never a panic of the host.
+//!
+//! Absent on purpose: WASI, async calls, precompiled code from outside, retries and the search for the
+//! record at fault (the pipeline's runner does that, with fresh instances).
+
+mod cache;
+mod call;
+mod component;
+mod engine;
+mod failure;
+mod instance;
+pub mod limits;
+mod plugin;
+mod ticker;
+mod world;
+
+pub use component::{Inspection, Kind, MANIFEST_SECTION, Manifest, componentize, inspect};
+pub use engine::{Engine, EngineConfig};
+pub use failure::{Failure, LoadError};
+pub use instance::{Counter, Instance, InstanceConfig, LogSink, Processed, Rejected};
+pub use limits::Limits;
+pub use plugin::{Plugin, digest};
+pub use world::Level;

@@ -1,0 +1,351 @@
+//! One running guest: its store, its limits, and the way in and out of a call. An instance belongs to one
+//! task and is used from one thread at a time; calls block the thread.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millstream_protocol::Columns;
+use wasmtime::component::Func;
+use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
+
+use crate::call::{Budget, Call, refused};
+use crate::failure::Failure;
+use crate::limits::{LOG_BYTES_PER_SECOND, Limits, MESSAGE_BYTES_MAX, OUTPUTS_MAX, TABLE_ELEMENTS_MAX, cut};
+use crate::plugin::Plugin;
+use crate::ticker::Ticker;
+use crate::world::{GuestFailure, Input, Level};
+
+/// Where a guest's log lines go; called on the thread of the call.
+pub type LogSink = Box<dyn FnMut(Level, &str) + Send>;
+
+/// What an instance is made with.
+pub struct InstanceConfig {
+    /// The step's `with` as a JSON document; `null` when it has none.
+    pub config_json: String,
+    pub limits: Limits,
+    /// The outputs the guest may emit to, by name; "" is the main output. At most 16.
+    pub outputs: Vec<String>,
+    pub log: LogSink,
+}
+
+impl Default for InstanceConfig {
+    fn default() -> InstanceConfig {
+        InstanceConfig {
+            config_json: "null".into(),
+            limits: Limits::default(),
+            outputs: vec![String::new()],
+            log: Box::new(|_, _| {}),
+        }
+    }
+}
+
+/// What came of a call. Reuse one over many calls: it keeps its allocations.
+#[derive(Debug, Default)]
+pub struct Processed {
+    /// Rows per output (index into the declared outputs), only outputs that were emitted to, in the
+    /// order of their first emit.
+    pub outputs: Vec<(usize, Columns)>,
+    /// Records the guest rejected, in the order it did; at most one entry per record.
+    pub rejected: Vec<Rejected>,
+    /// What the guest added to its counters.
+    pub counters: Vec<Counter>,
+    spare: Vec<Columns>,
+}
+
+/// The guest rejected record `index` of the input batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub index: u32,
+    pub message: String,
+}
+
+/// The guest added `delta` to its counter `name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    pub name: String,
+    pub delta: u64,
+}
+
+impl Processed {
+    /// Drops what it holds, keeps the allocations.
+    pub fn clear(&mut self) {
+        self.spare.extend(self.outputs.drain(..).map(|(_, columns)| columns));
+        self.rejected.clear();
+        self.counters.clear();
+    }
+
+    pub(crate) fn output(&mut self, index: usize) -> &mut Columns {
+        let at = self.outputs.iter().position(|(own, _)| *own == index).unwrap_or_else(|| {
+            let mut columns = self.spare.pop().unwrap_or_default();
+            columns.clear();
+            self.outputs.push((index, columns));
+            self.outputs.len() - 1
+        });
+        &mut self.outputs[at].1
+    }
+}
+
+/// A guest that has been started. After [`Failure::Trap`], `Deadline`, `Memory` or `Output` it is dead:
+/// every further call fails, make another one.
+pub struct Instance {
+    plugin: Arc<Plugin>,
+    store: Store<State>,
+    process: Func,
+    alive: bool,
+}
+
+/// What the host knows while a guest runs.
+pub(crate) struct State {
+    pub(crate) call: Call,
+    outputs: Vec<String>,
+    limits: Limits,
+    limiter: Limiter,
+    logger: Logger,
+    /// Why a host function ended the call.
+    aborted: Option<Failure>,
+}
+
+impl Instance {
+    pub(crate) fn start(plugin: Arc<Plugin>, config: InstanceConfig) -> Result<Instance, Failure> {
+        let InstanceConfig { config_json, limits, outputs, log } = config;
+        if outputs.len() > OUTPUTS_MAX {
+            return Err(Failure::Init { message: format!("{} outputs are more than {OUTPUTS_MAX}", outputs.len()) });
+        }
+        let init_ms = limits.init_ms;
+        let state = State {
+            call: Call::default(),
+            limiter: Limiter { limit: limits.memory_bytes, used: 0, high_water: 0, denied: None },
+            logger: Logger {
+                sink: log,
+                left: LOG_BYTES_PER_SECOND,
+                refilled: Instant::now(),
+                dropped: 0,
+                last_panic: None,
+            },
+            outputs,
+            limits,
+            aborted: None,
+        };
+        let mut store = Store::new(plugin.engine().wasmtime(), state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_epoch_deadline(Ticker::ticks(init_ms));
+        let running = plugin.engine().running();
+        let process = init(&plugin, &mut store, &config_json).map_err(|problem| match problem {
+            InitProblem::Guest(message) => Failure::Init { message: cut(&message, MESSAGE_BYTES_MAX).to_owned() },
+            InitProblem::Host(error) => match store.data_mut().explain(&error, init_ms) {
+                Failure::Trap { message } => Failure::Init { message },
+                other => other,
+            },
+        })?;
+        drop(running);
+        store.data_mut().logger.flush();
+        Ok(Instance { plugin, store, process, alive: true })
+    }
+
+    /// Gives the guest one batch. On success `into` holds what it made of it (what was there before is
+    /// dropped); on failure `into` is empty.
+    ///
+    /// `input` must keep the invariants of [`Columns`]. Order is kept: rows of one output stand in the
+    /// order the guest emitted them. The call ends within the time limit (to 20 ms), whatever the guest does.
+    ///
+    /// # Errors
+    /// See [`Failure`]; [`Failure::Rejected`] is the only one an instance survives.
+    pub fn process(&mut self, input: &Columns, into: &mut Processed) -> Result<(), Failure> {
+        if !self.alive {
+            into.clear();
+            return Err(Failure::Trap { message: "it was not restarted after a failure".into() });
+        }
+        let state = self.store.data_mut();
+        let (budget, batch_ms) = (state.budget(input.len()), state.limits.batch_ms);
+        state.call.begin(input, std::mem::take(into), budget);
+        state.limiter.denied = None;
+        state.logger.last_panic = None;
+        self.store.set_epoch_deadline(Ticker::ticks(batch_ms));
+        let running = self.plugin.engine().running();
+        let returned = call(&self.process, &mut self.store, input);
+        drop(running);
+        let state = self.store.data_mut();
+        *into = state.call.end();
+        state.logger.flush();
+        let failure = match returned {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(GuestFailure { index, message })) => {
+                let index = index.filter(|index| (*index as usize) < input.len());
+                Failure::Rejected { index, message: cut(&message, MESSAGE_BYTES_MAX).to_owned() }
+            }
+            Err(error) => {
+                self.alive = false;
+                state.explain(&error, batch_ms)
+            }
+        };
+        into.clear();
+        Err(failure)
+    }
+
+    /// Whether further calls make sense.
+    pub fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    /// The most linear memory the guest had so far, bytes.
+    pub fn memory_high_water(&self) -> usize {
+        self.store.data().limiter.high_water
+    }
+}
+
+fn call(process: &Func, store: &mut Store<State>, input: &Columns) -> wasmtime::Result<Result<(), GuestFailure>> {
+    // The type names the lifetime of `input`, so it is given anew for each call.
+    let process = process.typed::<(Input<'_>,), (Result<(), GuestFailure>,)>(&*store)?;
+    let (returned,) = process.call(store, (Input::new(input),))?;
+    Ok(returned)
+}
+
+enum InitProblem {
+    Guest(String),
+    Host(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for InitProblem {
+    fn from(error: wasmtime::Error) -> InitProblem {
+        InitProblem::Host(error)
+    }
+}
+
+fn init(plugin: &Plugin, store: &mut Store<State>, config_json: &str) -> Result<Func, InitProblem> {
+    let instance = plugin.pre().instantiate(&mut *store)?;
+    let init = instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, plugin.init_export())?;
+    let (answer,) = init.call(&mut *store, (config_json,))?;
+    answer.map_err(InitProblem::Guest)?;
+    Ok(instance.get_func(&mut *store, plugin.process_export()).expect("checked when the plugin was loaded"))
+}
+
+impl State {
+    fn budget(&self, records: usize) -> Budget {
+        let by_input = self.limits.output_bytes_per_record.saturating_mul(records);
+        Budget { records: self.limits.output_records, bytes: by_input.min(self.limits.output_bytes) }
+    }
+
+    /// The index of a declared output.
+    pub(crate) fn output_index(&self, name: &str) -> Result<usize, Failure> {
+        self.outputs
+            .iter()
+            .position(|own| own == name)
+            .ok_or_else(|| refused(format!("output `{}` is not declared", cut(name, 64))))
+    }
+
+    /// Remembers why, and gives the error that unwinds the guest.
+    pub(crate) fn abort(&mut self, failure: Failure) -> wasmtime::Error {
+        self.aborted = Some(failure);
+        wasmtime::Error::msg("ended by the host")
+    }
+
+    pub(crate) fn log(&mut self, level: Level, line: &str) {
+        self.logger.line(level, line);
+    }
+
+    /// What an error of the runtime means.
+    fn explain(&mut self, error: &wasmtime::Error, limit_ms: u64) -> Failure {
+        if let Some(failure) = self.aborted.take() {
+            return failure;
+        }
+        let trap = error.downcast_ref::<Trap>();
+        if trap == Some(&Trap::Interrupt) {
+            return Failure::Deadline { limit_ms };
+        }
+        if let Some(wanted_bytes) = self.limiter.denied {
+            return Failure::Memory { limit_bytes: self.limiter.limit, wanted_bytes };
+        }
+        let what = match (&self.logger.last_panic, trap) {
+            (Some(panic), _) => panic.clone(),
+            (None, Some(trap)) => trap.to_string(),
+            (None, None) => error.root_cause().to_string(),
+        };
+        let frames = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        Failure::Trap { message: cut(&format!("{what}{frames}"), MESSAGE_BYTES_MAX).to_owned() }
+    }
+}
+
+/// The innermost three functions of the guest's own, ` in a < b < c`.
+fn frames(backtrace: &WasmBacktrace) -> String {
+    const MACHINERY: [&str; 8] =
+        ["core::panicking", "std::panicking", "std::sys", "std::rt", "__rust", "rust_begin", "rust_panic", "_R"];
+    let names: Vec<String> = backtrace
+        .frames()
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .filter(|name| !MACHINERY.iter().any(|prefix| name.starts_with(prefix)))
+        .take(3)
+        .collect();
+    if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
+}
+
+/// Counts the guest's linear memory and refuses what is over its limit.
+struct Limiter {
+    limit: usize,
+    used: usize,
+    high_water: usize,
+    /// The total a refused growth would have come to, in this call.
+    denied: Option<usize>,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used.saturating_add(desired.saturating_sub(current));
+        if wanted > self.limit {
+            self.denied = Some(wanted);
+            return Ok(false);
+        }
+        self.used = wanted;
+        self.high_water = self.high_water.max(wanted);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}
+
+/// Passes log lines on within a budget that refills with time; says how many it dropped.
+struct Logger {
+    sink: LogSink,
+    left: usize,
+    refilled: Instant,
+    dropped: u64,
+    /// The line a guest's panic hook wrote last, in this call.
+    last_panic: Option<String>,
+}
+
+impl Logger {
+    fn line(&mut self, level: Level, line: &str) {
+        if level == Level::Error && line.starts_with("panicked at") {
+            self.last_panic = Some(line.to_owned());
+        }
+        let waited = self.refilled.elapsed();
+        if waited.as_millis() >= 100 {
+            let more = (waited.as_secs_f64().min(1.0) * LOG_BYTES_PER_SECOND as f64) as usize;
+            self.left = (self.left + more).min(LOG_BYTES_PER_SECOND);
+            self.refilled = Instant::now();
+        }
+        // A line costs at least what showing it does, so that empty lines are bounded too.
+        match self.left.checked_sub(line.len().max(16)) {
+            Some(left) => {
+                self.left = left;
+                (self.sink)(level, line);
+            }
+            None => self.dropped += 1,
+        }
+    }
+
+    /// Reports dropped lines, at the end of a call.
+    fn flush(&mut self) {
+        if self.dropped > 0 {
+            let dropped = std::mem::take(&mut self.dropped);
+            (self.sink)(Level::Warn, &format!("{dropped} log lines dropped: more than 64 KiB per second"));
+        }
+    }
+}
