@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::config::{self, CloseCode};
 use crate::{Error, ServerTls, socket};
@@ -12,6 +12,7 @@ use crate::{Error, ServerTls, socket};
 pub struct Listener {
     endpoint: quinn::Endpoint,
     handshakes: Arc<AtomicUsize>,
+    draining: Arc<AtomicBool>,
 }
 
 impl Listener {
@@ -21,7 +22,7 @@ impl Listener {
     /// [`Error::Address`] when the address can't be bound, [`Error::Tls`] when the certificate does not serve.
     pub fn bind(address: SocketAddr, tls: &ServerTls) -> Result<Self, Error> {
         let endpoint = socket::endpoint(address, Some(tls.config()?))?;
-        Ok(Listener { endpoint, handshakes: Arc::default() })
+        Ok(Listener { endpoint, handshakes: Arc::default(), draining: Arc::default() })
     }
 
     /// The address with the real port.
@@ -40,7 +41,11 @@ impl Listener {
         loop {
             let incoming = self.endpoint.accept().await?;
             let handshakes = self.handshakes.load(Ordering::Relaxed);
-            if handshakes >= config::HANDSHAKES_MAX || self.endpoint.open_connections() >= config::CONNECTIONS_MAX {
+            if self.draining.load(Ordering::Relaxed) {
+                incoming.refuse();
+            } else if handshakes >= config::HANDSHAKES_MAX
+                || self.endpoint.open_connections() >= config::CONNECTIONS_MAX
+            {
                 tracing::warn!(remote = %incoming.remote_address(), handshakes, "refused a connection: too many");
                 incoming.refuse();
             } else if handshakes >= config::HANDSHAKES_BEFORE_RETRY && !incoming.remote_address_validated() {
@@ -59,9 +64,10 @@ impl Listener {
         self.endpoint.open_connections()
     }
 
-    /// Refuses new connections from now on; open ones go on.
+    /// Refuses new connections from now on; open ones go on. Keep calling [`Listener::accept`], which is
+    /// what tells clients so.
     pub fn stop_accepting(&self) {
-        self.endpoint.set_server_config(None);
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Closes all connections at once and makes [`Listener::accept`] return `None`. Drain first: what the

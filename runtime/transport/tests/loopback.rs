@@ -187,6 +187,8 @@ fn before_hello_is_answered_there_is_one_stream() {
         for _ in 1..config::STREAMS_MAX {
             streams.push(Rpc::open(&connection).await.unwrap());
         }
+        let one_more = tokio::time::timeout(Duration::from_millis(100), open_stream(&connection)).await;
+        assert!(one_more.is_err(), "stream {} must wait", config::STREAMS_MAX + 1);
         for stream in &streams {
             assert_eq!(stream.call(&fetch(1)).await.unwrap().high_watermark, Offset(2));
         }
@@ -261,6 +263,44 @@ fn a_server_that_goes_away_fails_every_request_in_flight() {
         tokio::task::yield_now().await;
         let error = connect(address, &tls).await.unwrap_err().to_string();
         assert!(error.ends_with(&format!("{address}; is the broker running there?")), "{error}");
+    });
+}
+
+#[test]
+fn a_server_that_drains_finishes_what_it_has() {
+    run(async {
+        let server = start();
+        let (connection, rpc) = session(&server).await;
+        server.listener.stop_accepting();
+        let error = connect(server.address, &server.tls).await.unwrap_err();
+        assert!(error.is_retriable() && error.to_string().contains("refused"), "{error}");
+        assert_eq!(rpc.call(&fetch(1)).await.unwrap().high_watermark, Offset(2));
+        connection.close(CloseCode::Done.into(), b"");
+        server.listener.wait_idle().await;
+        assert_eq!(server.listener.open_connections(), 0);
+    });
+}
+
+#[test]
+fn streams_nobody_reads_do_not_stall_the_others() {
+    run(async {
+        let server = start();
+        let (connection, rpc) = session(&server).await;
+        let payload = Bytes::from(vec![7; 5 << 20]);
+        let mut unread = Vec::new();
+        for _ in 0..8 {
+            let (mut writer, reader) = open_stream(&connection).await.unwrap();
+            // Its answer is over the stream's window, so the server waits for a reader.
+            writer.send_request(1, &fetch(1), vec![payload.clone()]).await.unwrap();
+            unread.push((writer, reader));
+        }
+        for offset in 0..100 {
+            assert_eq!(rpc.call(&fetch(offset)).await.unwrap().high_watermark, Offset(offset + 1));
+        }
+        for (_writer, reader) in &mut unread {
+            let answer = reader.read(FRAME_BYTES_MAX).await.unwrap().expect("an answer");
+            assert_eq!(answer.payload.len(), payload.len());
+        }
     });
 }
 
