@@ -260,7 +260,7 @@ impl State {
             return Failure::Memory { limit_bytes: self.limiter.limit, wanted_bytes };
         }
         let what = match (&self.logger.last_panic, trap) {
-            (Some(panic), _) => panic.clone(),
+            (Some(panic), _) => panic.replace('\n', " "),
             (None, Some(trap)) => trap.to_string(),
             (None, None) => error.root_cause().to_string(),
         };

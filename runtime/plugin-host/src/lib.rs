@@ -17,6 +17,8 @@ mod failure;
 mod instance;
 pub mod limits;
 mod plugin;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ticker;
 mod world;
 

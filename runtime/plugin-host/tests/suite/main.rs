@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
 
 mod contract;
+mod guests;
 mod loading;
 mod support;
