@@ -35,6 +35,7 @@ extern crate self as millstream_plugin;
 mod columns;
 mod config;
 mod error;
+mod field;
 mod output;
 mod record;
 mod report;
@@ -49,6 +50,7 @@ pub use millstream_plugin_macro::transform;
 pub use output::{Emit, Output, Part};
 pub use record::{Headers, Record};
 pub use report::{Level, count, now};
+pub use serde_json;
 pub use transform::Transform;
 
 /// What nearly every plugin needs.
@@ -65,7 +67,6 @@ pub mod __private {
     pub use crate::transform::check;
     #[cfg(target_family = "wasm")]
     pub use crate::wasm::{bindings, init, process};
-    pub use serde;
     #[cfg(target_family = "wasm")]
     pub use wit_bindgen;
 }

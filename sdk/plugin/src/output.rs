@@ -187,10 +187,18 @@ impl<'o> Emit<'o> {
     /// # Errors
     /// `value` has no JSON form (a map whose keys are not text, say). Nothing is written then.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Result<()> {
+        self.value_with(|bytes| serde_json::to_writer(bytes, value).context("the output has no JSON form"))
+    }
+
+    /// Writes the record with the value that `write` appends to the bytes given; it must not shorten them.
+    ///
+    /// # Errors
+    /// Those of `write`. Nothing is written then.
+    pub fn value_with(self, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
         let mut emit = self;
-        serde_json::to_writer(&mut emit.rows.values, value).context("the output has no JSON form")?;
-        let value_len = length(emit.rows.values.len() - emit.begin.values);
-        emit.finish(value_len);
+        write(&mut emit.rows.values)?;
+        let value_len = emit.rows.values.len().checked_sub(emit.begin.values);
+        emit.finish(length(value_len.expect("a value's writer only appends")));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::columns::take;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Result, field};
 
 /// An input record. Copying it copies references only.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,15 @@ impl<'a> Record<'a> {
     /// The value is not JSON of this type, or the record is a tombstone.
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T> {
         serde_json::from_slice(self.bytes()?).context("the value is not the JSON expected")
+    }
+
+    /// One field of a JSON value, by a path of names such as `user.address.city`; the rest is checked and
+    /// skipped, not built. `None` when there is no such field.
+    ///
+    /// # Errors
+    /// The value is not JSON, or the record is a tombstone.
+    pub fn json_field(&self, path: &str) -> Result<Option<serde_json::Value>> {
+        field::find(self.bytes()?, path).context("the value is not the JSON expected")
     }
 
     /// Event time in milliseconds since the epoch.
