@@ -5,18 +5,23 @@
 //! feeds the runner.
 
 pub mod config;
+pub mod dead_letter;
 pub mod diagnostic;
 pub mod expr;
+pub mod guest;
 pub mod plan;
 mod read;
+pub mod runner;
 pub mod schema;
 pub mod spec;
 pub mod units;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use guest::{Failure, Guest, Processed, Rejected};
 pub use plan::Plan;
 pub use read::{FILE_BYTES_MAX, PARTS_MAX, parse};
+pub use runner::{Event, Output, Runner, Stop, Task, Ticket};
 pub use schema::json_schema;
 pub use spec::Spec;
 pub use yaml::{At, Span};

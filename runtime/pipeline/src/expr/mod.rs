@@ -155,16 +155,18 @@ impl Expression {
         let about = match error {
             ExecutionError::NoSuchKey(name) => format!("no field `{name}`"),
             ExecutionError::NoSuchOverload(call) if call.function() == "_._" => {
-                format!("a field was asked of a {}", call.argument_types().first().map_or("value", String::as_str))
+                let asked = call.argument_types().first().map_or("value", String::as_str);
+                match row.value {
+                    None => "the record has no value".into(),
+                    Some(bytes) if !json::is_json(bytes) => {
+                        format!("a field was asked of a {asked}, the value is not JSON")
+                    }
+                    Some(_) => format!("a field was asked of a {asked}"),
+                }
             }
             other => other.to_string(),
         };
-        let hint = match row.value {
-            None if self.uses.value != ValueUse::None => " (the record has no value)",
-            Some(bytes) if self.uses.value != ValueUse::None && !json::is_json(bytes) => " (the value is not JSON)",
-            _ => "",
-        };
-        format!("`{}`: {about}{hint}", self.source)
+        format!("`{}`: {about}", self.source)
     }
 }
 
