@@ -107,10 +107,7 @@ fn keys_and_tests_have_their_types() {
         expect.assert_eq(&format!("{result:?}"));
     };
     test("value == null", expect!["Ok(true)"]);
-    test(
-        "value.a == 1",
-        expect![[r#"Err("`value.a == 1`: the record has no value")"#]],
-    );
+    test("value.a == 1", expect![[r#"Err("`value.a == 1`: the record has no value")"#]]);
     test("timestamp", expect![[r#"Err("`timestamp` gave an int, expected true or false")"#]]);
 }
 

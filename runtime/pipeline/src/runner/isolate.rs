@@ -9,7 +9,7 @@ use millstream_protocol::Columns;
 
 use super::stats::StepStats;
 use super::verdict::Failed;
-use crate::guest::{Failure, Guest, Processed};
+use crate::guest::{Failure, Guest, Processed, is_deadly};
 use crate::spec::{BACKOFF_MS_MAX, Retry};
 
 /// How a step treats failing records.
@@ -132,7 +132,7 @@ impl<'r> Isolation<'r> {
         self.processed.clear();
         let result = self.guest.process(rows, &mut self.processed);
         if let Err(failure) = result {
-            if failure.is_deadly() {
+            if is_deadly(&failure) {
                 self.stats.restarts += 1;
                 self.guest.restart()?;
             }
@@ -199,7 +199,7 @@ impl<'r> Isolation<'r> {
         match self.guest.process(&alone, &mut processed) {
             Ok(()) => {}
             Err(failure) => {
-                if failure.is_deadly() {
+                if is_deadly(&failure) {
                     self.stats.restarts += 1;
                     self.guest.restart()?;
                 }

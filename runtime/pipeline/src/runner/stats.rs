@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use millstream_plugin_host::Counter;
+
 /// Counters of one plugin kept; further names are dropped.
 pub const COUNTERS_MAX: usize = 64;
 
@@ -21,8 +23,8 @@ pub struct StepStats {
 }
 
 impl StepStats {
-    pub(super) fn count(&mut self, counters: &[(String, u64)]) {
-        for (name, delta) in counters {
+    pub(super) fn count(&mut self, counters: &[Counter]) {
+        for Counter { name, delta } in counters {
             if let Some(counter) = self.counters.get_mut(name) {
                 *counter += delta;
             } else if self.counters.len() < COUNTERS_MAX {
@@ -39,7 +41,7 @@ impl StepStats {
         self.dead_letters += other.dead_letters;
         self.skipped += other.skipped;
         self.restarts += other.restarts;
-        other.counters.iter().for_each(|(name, count)| self.count(&[(name.clone(), *count)]));
+        other.counters.iter().for_each(|(name, delta)| self.count(&[Counter { name: name.clone(), delta: *delta }]));
         self.batch_time.add(&other.batch_time);
     }
 }

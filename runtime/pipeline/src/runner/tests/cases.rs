@@ -105,22 +105,22 @@ fn bad_records_become_dead_letters_and_neighbours_go_on() {
         vec![Fake::at(0)],
         &values,
         expect![[r#"
-        log fake: dead letter in/3@11: refused
-        log fake: dead letter in/3@13: the plugin trapped: unreachable
-        log fake: dead letter in/3@15: took longer than 1 s
-        log fake: dead letter in/3@16: named
-        append 0 to out
-          10 k=a
-          12 k=b
-          14 k=c
-          18 k=e
-        append 1 to bad
-          11 k=r1 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:11 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:refused ms-attempts:1
-          13 k=T2 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:13 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:the plugin trapped: unreachable ms-attempts:1
-          15 k=L3 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:15 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:took longer than 1 s ms-attempts:1
-          16 k=i4 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:16 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:named ms-attempts:1
-        commit 19
-    "#]],
+            log fake: dead letter in/3@11: refused
+            log fake: dead letter in/3@13: the plugin crashed: unreachable
+            log fake: dead letter in/3@15: the plugin took more than the 1000 ms it has
+            log fake: dead letter in/3@16: named
+            append 0 to out
+              10 k=a
+              12 k=b
+              14 k=c
+              18 k=e
+            append 1 to bad
+              11 k=r1 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:11 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:refused ms-attempts:1
+              13 k=T2 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:13 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:the plugin crashed: unreachable ms-attempts:1
+              15 k=L3 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:15 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:the plugin took more than the 1000 ms it has ms-attempts:1
+              16 k=i4 ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:16 ms-pipeline:p ms-step:fake ms-plugin-digest:0000000000000000000000000000000000000000000000000000000000000000 ms-error:named ms-attempts:1
+            commit 19
+        "#]],
     );
     let log = logs[0].lock().unwrap();
     assert_eq!(log.handled, ["a", "r1", "b", "c", "d", "e"], "each neighbour by one successful call, in order");
@@ -137,13 +137,13 @@ fn skipped_records_are_logged_and_counted() {
         vec![Fake::at(0)],
         &["a", "r", "T", "b"],
         expect![[r#"
-        log fake: skipped in/3@11: refused
-        log fake: skipped in/3@12: the plugin trapped: unreachable
-        append 0 to out
-          10 k=a
-          13 k=b
-        commit 14
-    "#]],
+            log fake: skipped in/3@11: refused
+            log fake: skipped in/3@12: the plugin crashed: unreachable
+            append 0 to out
+              10 k=a
+              13 k=b
+            commit 14
+        "#]],
     );
     assert_eq!((runner.stats()[0].skipped, runner.stats()[0].dead_letters), (2, 0));
 }
@@ -159,7 +159,7 @@ fn stop_ends_before_the_first_bad_record() {
               10 k=a
               11 k=b
             commit 12
-            stop: step `fake` failed on in/3@12: the plugin trapped: unreachable (to go on past such records give the step `on_error: { dead_letter: TOPIC }` or `on_error: skip`; the task resumes at this record)
+            stop: step `fake` failed on in/3@12: the plugin crashed: unreachable (to go on past such records give the step `on_error: { dead_letter: TOPIC }` or `on_error: skip`; the task resumes at this record)
         "#]],
     );
     assert!(!logs[0].lock().unwrap().handled.contains(&"c".to_string()), "nothing behind the stop was needed");

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_plugin_host::Counter;
 use millstream_protocol::{Columns, Row};
 
 use super::*;
-use crate::guest::{Failure, Processed, Rejected};
+use crate::guest::{Failure, Processed, Rejected, is_deadly};
 
 /// A guest that does to each record what the letter at its `place` in the value says:
 /// `r` rejects it, `i` fails the batch naming it, `T` traps, `L` loops, `f` fails on the first try only,
@@ -48,8 +49,8 @@ impl Fake {
         match value.get(self.place) {
             Some(b'r') => out.rejected.push(reject()),
             Some(b'i') => return Err(Failure::Rejected { index: Some(index as u32), message: "named".into() }),
-            Some(b'T') => return Err(Failure::Trap("unreachable".into())),
-            Some(b'L') => return Err(Failure::Deadline("took longer than 1 s".into())),
+            Some(b'T') => return Err(Failure::Trap { message: "unreachable".into() }),
+            Some(b'L') => return Err(Failure::Deadline { limit_ms: 1000 }),
             Some(b'f') if *self.tried.entry(value.to_vec()).and_modify(|n| *n += 1).or_insert(1) == 1 => {
                 out.rejected.push(reject());
                 // What a refused record emitted before does not count.
@@ -82,11 +83,11 @@ impl Guest for Fake {
         self.log.lock().unwrap().calls += 1;
         for (index, row) in batch.rows().enumerate() {
             if let Err(failure) = self.one(index, &row, processed) {
-                self.dead = failure.is_deadly();
+                self.dead = is_deadly(&failure);
                 return Err(failure);
             }
         }
-        processed.counters.push(("seen".into(), batch.len() as u64));
+        processed.counters.push(Counter { name: "seen".into(), delta: batch.len() as u64 });
         let mut log = self.log.lock().unwrap();
         log.handled.extend(batch.rows().map(|row| text(row.value)));
         Ok(())
@@ -95,7 +96,7 @@ impl Guest for Fake {
     fn restart(&mut self) -> Result<(), Failure> {
         self.log.lock().unwrap().restarts += 1;
         self.dead = !self.starts;
-        if self.starts { Ok(()) } else { Err(Failure::Init("no settings".into())) }
+        if self.starts { Ok(()) } else { Err(Failure::Init { message: "no settings".into() }) }
     }
 
     fn pause(&mut self, time: Duration) {
