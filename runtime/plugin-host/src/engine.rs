@@ -95,6 +95,11 @@ impl Engine {
         Ok(plugin)
     }
 
+    /// Whether the plugin with this digest is in memory, in use by someone.
+    pub fn is_loaded(&self, digest: &[u8; 32]) -> bool {
+        self.plugins().get(digest).is_some_and(|plugin| plugin.strong_count() > 0)
+    }
+
     fn plugins(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Weak<Plugin>>> {
         // The map is changed by single inserts, so it is whole even if a thread panicked with the lock.
         self.inner.plugins.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,7 @@
 //! task and is used from one thread at a time; calls block the thread.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_protocol::Columns;
 use wasmtime::component::Func;
@@ -103,6 +103,18 @@ pub(crate) struct State {
     logger: Logger,
     /// Why a host function ended the call.
     aborted: Option<Failure>,
+    /// Filled in while a call is measured.
+    pub(crate) timing: Option<Timing>,
+}
+
+/// Where the time of a call went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timing {
+    pub(crate) total: Duration,
+    /// From the lowering of the input to the guest's return.
+    pub(crate) call: Duration,
+    /// Of `call`, what the host spent on emitted batches.
+    pub(crate) host: Duration,
 }
 
 impl Instance {
@@ -125,6 +137,7 @@ impl Instance {
             outputs,
             limits,
             aborted: None,
+            timing: None,
         };
         let mut store = Store::new(plugin.engine().wasmtime(), state);
         store.limiter(|state| &mut state.limiter);
@@ -182,6 +195,15 @@ impl Instance {
         Err(failure)
     }
 
+    /// [`Instance::process`], with the time it took and where.
+    pub(crate) fn process_timed(&mut self, input: &Columns, into: &mut Processed) -> (Result<(), Failure>, Timing) {
+        let started = Instant::now();
+        self.store.data_mut().timing = Some(Timing::default());
+        let returned = self.process(input, into);
+        let timing = self.store.data_mut().timing.take().unwrap_or_default();
+        (returned, Timing { total: started.elapsed(), ..timing })
+    }
+
     /// Whether further calls make sense.
     pub fn is_alive(&self) -> bool {
         self.alive
@@ -200,7 +222,11 @@ impl Instance {
 fn call(process: &Func, store: &mut Store<State>, input: &Columns) -> wasmtime::Result<Result<(), GuestFailure>> {
     // The type names the lifetime of `input`, so it is given anew for each call.
     let process = process.typed::<(Input<'_>,), (Result<(), GuestFailure>,)>(&*store)?;
-    let (returned,) = process.call(store, (Input::new(input),))?;
+    let started = Instant::now();
+    let (returned,) = process.call(&mut *store, (Input::new(input),))?;
+    if let Some(timing) = &mut store.data_mut().timing {
+        timing.call = started.elapsed();
+    }
     Ok(returned)
 }
 

@@ -12,6 +12,7 @@
 mod cache;
 mod call;
 mod component;
+mod cost;
 mod engine;
 mod failure;
 mod instance;
@@ -23,6 +24,7 @@ mod ticker;
 mod world;
 
 pub use component::{Inspection, Kind, MANIFEST_SECTION, Manifest, componentize, inspect};
+pub use cost::{Cost, cost};
 pub use engine::{Engine, EngineConfig};
 pub use failure::{Failure, LoadError};
 pub use instance::{Counter, Instance, InstanceConfig, LogSink, Processed, Rejected};

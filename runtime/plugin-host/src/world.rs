@@ -2,6 +2,8 @@
 //! `interface host`. Written by hand, where `bindgen!` would copy: input columns are lowered from borrowed
 //! slices, emitted columns are read in place in the guest's memory.
 
+use std::time::Instant;
+
 use millstream_protocol::Columns;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, WasmList, WasmStr};
@@ -139,11 +141,16 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State
     host.func_wrap("emit", |mut store: StoreContextMut<'_, State>, (output, rows): (WasmStr, Emitted)| {
         // Out of the store for the moment, so that it can be written while the guest's memory is read.
         let mut call = std::mem::take(&mut store.data_mut().call);
+        let started = store.data().timing.is_some().then(Instant::now);
         let name = output.to_str(&store)?;
         let emitted = store.data().output_index(&name).and_then(|index| call.emit(&store, index, &rows));
         drop(name);
-        store.data_mut().call = call;
-        emitted.map_err(|failure| store.data_mut().abort(failure))
+        let state = store.data_mut();
+        state.call = call;
+        if let (Some(timing), Some(started)) = (&mut state.timing, started) {
+            timing.host += started.elapsed();
+        }
+        emitted.map_err(|failure| state.abort(failure))
     })?;
     host.func_wrap("reject", |mut store: StoreContextMut<'_, State>, (index, message): (u32, WasmStr)| {
         let message = crate::limits::cut(&message.to_str(&store)?, crate::limits::MESSAGE_BYTES_MAX).to_owned();

@@ -1,6 +1,8 @@
 //! Real plugins, built with the guest SDK.
 
-use millstream_plugin_host::{Failure, InstanceConfig, Processed, testing};
+use std::time::Duration;
+
+use millstream_plugin_host::{Failure, InstanceConfig, Processed, cost, testing};
 use millstream_protocol::Columns;
 
 use crate::support::sample;
@@ -41,6 +43,17 @@ fn the_access_log_plugin_parses_and_rejects() {
     assert_eq!((&value["status"], &value["path"]), (&404.into(), &"/a".into()));
     assert_eq!(processed.rejected.len(), 1);
     assert_eq!(processed.rejected[0].index, 1);
+}
+
+#[test]
+fn the_cost_of_a_record_has_parts() {
+    let plugin = testing::plugin("identity");
+    let cost = cost(&plugin, InstanceConfig::default(), &sample(), Duration::from_millis(10)).unwrap();
+    assert_eq!((cost.batch_records, cost.outputs, cost.rejected), (3, 1.0, 0.0));
+    assert!(cost.batches > 0 && cost.memory_high_water > 0 && cost.memory_limit == 64 << 20);
+    let parts = cost.host_ns + cost.boundary_ns + cost.guest_ns;
+    assert!((parts - cost.total_ns).abs() < 1.0, "{cost:?}");
+    assert!(cost.host_ns > 0.0 && cost.boundary_ns > 0.0 && cost.guest_ns >= 0.0, "{cost:?}");
 }
 
 #[test]
