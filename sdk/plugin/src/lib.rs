@@ -24,6 +24,9 @@
 //! assert_eq!(got.rejected[0].index, 1);
 //! ```
 //!
+//! The crate is a `cdylib` (and an `rlib`, for its own tests), and depends on `millstream-plugin` and `serde`. Its outputs
+//! beside the main one are declared in `Cargo.toml`: `[package.metadata.millstream] outputs = ["refunds"]`.
+//!
 //! The function stays callable: `cargo test` runs it natively ([`testing`]), and only a build for
 //! `wasm32-unknown-unknown` adds the component's exports ([`transform`]). A crate holds one transform.
 //! Records cross the boundary as columns ([`columns`]); one call handles one batch.

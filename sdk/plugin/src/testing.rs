@@ -16,6 +16,8 @@
 //! assert!(got.rejected[0].message.contains("UTF-8"));
 //! ```
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 
 use crate::columns::Columns;
@@ -65,7 +67,7 @@ pub struct Outcome {
 }
 
 /// A record that the transform wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Emitted {
     /// The output's name; "" is the main one.
     pub to: String,
@@ -128,6 +130,22 @@ impl Outcome {
     /// The counter's sum; 0 when it was never counted.
     pub fn counter(&self, name: &str) -> u64 {
         self.counters.iter().find(|(found, _)| found == name).map_or(0, |(_, sum)| *sum)
+    }
+}
+
+/// Bytes as text, for the eyes of whoever reads a failed assertion.
+impl fmt::Debug for Emitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name, text(value))).collect();
+        f.debug_struct("Emitted")
+            .field("to", &self.to)
+            .field("from", &self.from)
+            .field("key", &text(&self.key))
+            .field("value", &text(&self.value))
+            .field("headers", &headers)
+            .field("timestamp", &self.timestamp)
+            .finish()
     }
 }
 

@@ -11,16 +11,26 @@ use crate::{Level, Output, Transform, config, report};
 use bindings::millstream::plugin::host;
 use bindings::{Batch, Failure};
 
-/// Generated from the one copy of the contract.
+/// Generated from the one copy of the contract, and kept in the source because generating it in every
+/// plugin's own build would take most of that build's time. After a change of `sdk/wit`, with wit-bindgen-cli 0.63.0:
+///
+/// ```sh
+/// wit-bindgen rust sdk/wit --world plugin --format --pub-export-macro --export-macro-name export \
+///     --runtime-path ::millstream_plugin::__private::wit_bindgen::rt --out-dir sdk/plugin/src
+/// mv sdk/plugin/src/plugin.rs sdk/plugin/src/bindings.in
+/// ```
+#[allow(
+    unsafe_code,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
+    reason = "generated: the canonical ABI passes pointers and lengths, as wit-bindgen proves for each type"
+)]
 pub mod bindings {
-    wit_bindgen::generate!({
-        path: "../wit",
-        world: "plugin",
-        pub_export_macro: true,
-        export_macro_name: "export",
-        runtime_path: "::millstream_plugin::__private::wit_bindgen::rt",
-        generate_unused_types: true,
-    });
+    include!("bindings.in");
 }
 
 /// A transform with its configuration and its outputs' buffers, which are kept from batch to batch.
