@@ -1,0 +1,13 @@
+//! `bench`.
+
+use anyhow::Result;
+
+use crate::args::Context;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "millstream bench")]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_args: Args, _context: &Context) -> Result<()> {
+    anyhow::bail!("not wired")
+}

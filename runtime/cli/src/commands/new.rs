@@ -1,0 +1,139 @@
+//! `new`: a project that works at once, made of the files in `templates/project`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::args::Context;
+use crate::problem::Problem;
+
+/// Where the SDK comes from when its sources are not on this machine.
+const SDK_GIT: &str = "https://github.com/millstream/millstream";
+
+/// Each file of a new project; `{{…}}` in it is filled in.
+const FILES: [(&str, &str); 9] = [
+    ("Cargo.toml", include_str!("../../templates/project/Cargo.toml.in")),
+    ("rust-toolchain.toml", include_str!("../../templates/project/rust-toolchain.toml.in")),
+    (".gitignore", include_str!("../../templates/project/gitignore.in")),
+    ("millstream.yaml", include_str!("../../templates/project/millstream.yaml.in")),
+    ("pipelines/pricing.yaml", include_str!("../../templates/project/pipelines/pricing.yaml.in")),
+    ("src/lib.rs", include_str!("../../templates/project/src/lib.rs.in")),
+    ("fixtures/orders.yaml", include_str!("../../templates/project/fixtures/orders.yaml.in")),
+    ("sample/orders.ndjson", include_str!("../../templates/project/sample/orders.ndjson.in")),
+    ("README.md", include_str!("../../templates/project/README.md.in")),
+];
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  millstream new shop && cd shop && millstream dev
+  millstream new ~/work/shop --sdk ~/src/millstream/sdk/plugin")]
+pub(crate) struct Args {
+    /// The project's name or folder
+    #[arg(value_name = "NAME")]
+    folder: PathBuf,
+    /// Folder of the plugin SDK's sources [default: those this command was built from, else their git repository]
+    #[arg(long, env = "MILLSTREAM_SDK", value_name = "DIR")]
+    sdk: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let name = project_name(&args.folder)?;
+    if args.folder.exists() {
+        return Err(Problem::refused(format!("{} exists already", args.folder.display()))
+            .help("choose another name, or delete it first")
+            .into());
+    }
+    let sdk = find_sdk(args.sdk.as_deref())?;
+    let dependency = match &sdk {
+        Some(folder) => format!("{{ path = {} }}", serde_json::to_string(folder)?),
+        None => format!("{{ git = \"{SDK_GIT}\" }}"),
+    };
+    for (path, template) in FILES {
+        let content =
+            template.replace("{{name}}", &name).replace("{{sdk}}", &dependency).replace("{{toolchain}}", toolchain());
+        write(&args.folder.join(path), content.as_bytes())?;
+    }
+    if let Some(lock) = sdk.as_deref().and_then(lock_file) {
+        // The versions that the SDK is tested with; cargo drops what the project does not use.
+        write(&args.folder.join("Cargo.lock"), &std::fs::read(&lock).with_context(|| lock.display().to_string())?)?;
+    }
+    context.console.verb("Created", &format!("{}  plugin, pipeline, sample data, tests", args.folder.display()));
+    context.console.line(&format!("\n  cd {} && millstream dev\n", args.folder.display()));
+    Ok(())
+}
+
+/// The toolchain that the SDK is tested with, from this repository's own file.
+fn toolchain() -> &'static str {
+    let own = include_str!("../../../../rust-toolchain.toml");
+    let channel = own.lines().find_map(|line| line.strip_prefix("channel = "));
+    channel.map_or("stable", |channel| channel.trim_matches('"'))
+}
+
+/// The folder's name, which becomes a crate's, a plugin's and part of a pipeline's.
+fn project_name(folder: &Path) -> Result<String> {
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty()
+        || !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || !name.chars().all(fits)
+        || name.ends_with('-')
+    {
+        return Err(Problem::usage(format!("`{name}` can't name a project"))
+            .help("use lower-case letters, digits and `-`, beginning with a letter: `web-shop`")
+            .into());
+    }
+    if ["test", "core", "std", "alloc", "serde", "millstream-plugin"].contains(&name.as_str()) {
+        return Err(Problem::usage(format!("`{name}` is the name of a crate that the project uses"))
+            .help("choose another name")
+            .into());
+    }
+    Ok(name)
+}
+
+/// The SDK's folder: the one asked for, or the one this command was built beside, if it is still there.
+fn find_sdk(asked: Option<&Path>) -> Result<Option<PathBuf>> {
+    if let Some(folder) = asked {
+        if !folder.join("Cargo.toml").exists() {
+            return Err(Problem::not_found(format!("there is no Cargo.toml in {}", folder.display()))
+                .help("--sdk names the folder sdk/plugin of Millstream's sources")
+                .into());
+        }
+        return Ok(Some(folder.canonicalize().with_context(|| folder.display().to_string())?));
+    }
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/plugin");
+    Ok(beside.canonicalize().ok().filter(|folder| folder.join("Cargo.toml").exists()))
+}
+
+fn lock_file(sdk: &Path) -> Option<PathBuf> {
+    Some(sdk.ancestors().nth(2)?.join("Cargo.lock")).filter(|lock| lock.exists())
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    std::fs::write(path, content).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let check = |name: &str, good: bool| assert_eq!(project_name(Path::new(name)).is_ok(), good, "{name}");
+        check("shop", true);
+        check("/tmp/web-shop2", true);
+        check("Shop", false);
+        check("2shop", false);
+        check("web shop", false);
+        check("serde", false);
+        check("..", false);
+    }
+
+    #[test]
+    fn the_templates_pipeline_is_valid() {
+        let (path, template) = FILES.iter().find(|(path, _)| path.starts_with("pipelines/")).unwrap();
+        let text = template.replace("{{name}}", "shop");
+        millstream_pipeline::parse(&text, path).unwrap();
+    }
+}
