@@ -1,0 +1,139 @@
+//! Storage on a real disk: the only file of this crate that does IO. Raw system calls by rustix, each
+//! retried when a signal interrupts it.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::storage::{File, Storage};
+
+/// A folder of the file system. Cheap to clone; a clone is the same folder.
+#[derive(Clone, Debug)]
+pub struct DiskStorage {
+    folder: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+impl DiskStorage {
+    /// Opens a folder, creating it when it isn't there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        if !path.is_dir() {
+            fs::create_dir_all(&path)?;
+            if let Some(parent) = path.parent() {
+                // An empty parent is the current folder.
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                rustix::fs::fsync(open_folder(parent)?)?;
+            }
+        }
+        Ok(DiskStorage { folder: Arc::new(open_folder(&path)?), path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open_with(&self, name: &str, flags: OFlags) -> io::Result<Arc<dyn File>> {
+        let name = c_name(name)?;
+        let flags = flags | OFlags::RDWR | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| rustix::fs::openat(&*self.folder, &name, flags, Mode::from_raw_mode(0o640)))?;
+        Ok(Arc::new(DiskFile { fd }))
+    }
+}
+
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
+}
+
+fn c_name(name: &str) -> io::Result<CString> {
+    CString::new(name).map_err(|_| io::ErrorKind::InvalidFilename.into())
+}
+
+impl Storage for DiskStorage {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.open_with(name, OFlags::empty())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.open_with(name, OFlags::CREATE | OFlags::TRUNC)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&*self.folder)? {
+            // A name that isn't text is not one of ours.
+            if let Ok(name) = entry?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (c_name(from)?, c_name(to)?);
+        Ok(retry_on_intr(|| rustix::fs::renameat(&*self.folder, &from, &*self.folder, &to))?)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        let name = c_name(name)?;
+        Ok(retry_on_intr(|| rustix::fs::unlinkat(&*self.folder, &name, AtFlags::empty()))?)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&*self.folder)?)
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    fd: OwnedFd,
+}
+
+impl File for DiskFile {
+    fn read_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        into.reserve_exact(len);
+        let before = into.len();
+        retry_on_intr(|| rustix::io::pread(&self.fd, spare_capacity(into), at))?;
+        // The spare room may be larger than what was asked for.
+        into.truncate(before + len);
+        Ok(into.len() - before)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        Ok(retry_on_intr(|| rustix::io::pwritev(&self.fd, parts, at))?)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(u64::try_from(rustix::fs::fstat(&self.fd)?.st_size).expect("sizes are not negative"))
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| rustix::fs::ftruncate(&self.fd, size))?)
+    }
+
+    fn allocate(&self, from: u64, len: u64) -> io::Result<()> {
+        match retry_on_intr(|| rustix::fs::fallocate(&self.fd, FallocateFlags::KEEP_SIZE, from, len)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // Not retried, whatever the error: a second fdatasync may succeed over lost pages.
+        Ok(rustix::fs::fdatasync(&self.fd)?)
+    }
+}

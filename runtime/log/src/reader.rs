@@ -1,0 +1,225 @@
+//! Reading, from any thread and beside the appender: a reader takes a snapshot of the segment list and
+//! reads files by position. It never takes a lock that an append waits for.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use millstream_protocol::batch::{BatchHeader, check_batch, decode_batch};
+use millstream_protocol::{Columns, Offset};
+
+use crate::error::Error;
+use crate::segment::Segment;
+use crate::storage::{File, Storage, read_full_at};
+use crate::walk::{Step, Walk};
+
+/// What the log's owner and its readers share.
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// Ascending, never empty; the last one is being written.
+    pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
+    /// First offset that may be read.
+    pub(crate) start: AtomicI64,
+    pub(crate) verify_reads: AtomicBool,
+    pub(crate) decompressed_bytes_max: AtomicUsize,
+    /// The closed segment read last, kept open for the next read.
+    pub(crate) opened: ArcSwapOption<(Offset, Arc<dyn File>)>,
+}
+
+/// Reads one log. Clones are cheap and all see the log as it is now.
+#[derive(Clone)]
+pub struct Reader {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Reader {
+    /// First offset that can be read.
+    pub fn start_offset(&self) -> Offset {
+        Offset(self.shared.start.load(Ordering::Acquire))
+    }
+
+    /// Whole batches: the first one contains `offset`, none has records at or after `end`, all together are
+    /// at most `bytes_max` long unless the first alone is longer. Empty at the end. One call reads from one
+    /// segment only, so it may return less than there is.
+    ///
+    /// # Errors
+    /// `OutOfRange` for an offset before the start or after `end`; `Corrupt` for a batch that isn't what was
+    /// written.
+    pub fn read(&self, offset: Offset, bytes_max: usize, end: Offset) -> Result<Bytes, Error> {
+        let start = self.start_offset();
+        if offset < start || offset > end {
+            return Err(Error::OutOfRange { offset, start, end });
+        }
+        if offset == end {
+            return Ok(Bytes::new());
+        }
+        let segments = self.shared.segments.load();
+        let first = segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
+        for segment in &segments[first..] {
+            if segment.base >= end {
+                break;
+            }
+            let Some(file) = self.open(segment, offset, end)? else {
+                continue;
+            };
+            if let Some(found) = segment.locate(&*self.shared.storage, &*file, offset)? {
+                return self.read_from(segment, &*file, found, (bytes_max, end));
+            }
+        }
+        Ok(Bytes::new())
+    }
+
+    /// The file of a segment; `OutOfRange` when the segment was deleted meanwhile.
+    fn open(&self, segment: &Segment, offset: Offset, end: Offset) -> Result<Option<Arc<dyn File>>, Error> {
+        if segment.size() == 0 {
+            return Ok(None);
+        }
+        if segment.live.is_none()
+            && let Some(opened) = &*self.shared.opened.load()
+            && opened.0 == segment.base
+        {
+            return Ok(Some(Arc::clone(&opened.1)));
+        }
+        match segment.open(&*self.shared.storage) {
+            Ok(file) => {
+                if segment.live.is_none() {
+                    self.shared.opened.store(Some(Arc::new((segment.base, Arc::clone(&file)))));
+                }
+                Ok(Some(file))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let start = self.start_offset();
+                if offset < start {
+                    return Err(Error::OutOfRange { offset, start, end });
+                }
+                Err(segment.corrupt(0, "the file is gone"))
+            }
+            Err(e) => Err(segment.io(e)),
+        }
+    }
+
+    fn read_from(
+        &self,
+        segment: &Segment,
+        file: &dyn File,
+        (position, first): (u64, BatchHeader),
+        (bytes_max, end): (usize, Offset),
+    ) -> Result<Bytes, Error> {
+        if first.next_offset() > end {
+            return Ok(Bytes::new());
+        }
+        let left = usize::try_from(segment.size() - position).unwrap_or(usize::MAX);
+        let want = bytes_max.max(first.total_len()).min(left);
+        let mut bytes = Vec::new();
+        read_full_at(file, position, want, &mut bytes).map_err(|e| segment.io(e))?;
+        let verify = self.shared.verify_reads.load(Ordering::Relaxed);
+        let mut taken = 0;
+        let mut expected = first.base_offset;
+        while let Ok(header) = BatchHeader::decode(&bytes[taken..]) {
+            let Some(batch) = bytes.get(taken..taken + header.total_len()) else { break };
+            if header.next_offset() > end {
+                break;
+            }
+            let at = position + taken as u64;
+            if header.base_offset != expected {
+                let found = header.base_offset;
+                return Err(segment.corrupt(at, format!("a batch at offset {found} where {expected} belongs")));
+            }
+            if verify && let Err(e) = check_batch(batch) {
+                return Err(segment.corrupt(at, e.to_string()));
+            }
+            taken += header.total_len();
+            expected = header.next_offset();
+        }
+        self.check_stop(segment, &bytes, (position, taken))?;
+        bytes.truncate(taken);
+        Ok(Bytes::from(bytes))
+    }
+
+    /// Tells a batch that is cut off by the size of the read from bytes that are no batch.
+    fn check_stop(&self, segment: &Segment, bytes: &[u8], (position, taken): (u64, usize)) -> Result<(), Error> {
+        let at = position + taken as u64;
+        let rest = &bytes[taken..];
+        match BatchHeader::decode(rest) {
+            Err(millstream_protocol::batch::Error::Truncated { .. }) if taken > 0 => Ok(()),
+            Err(e) => Err(segment.corrupt(at, e.to_string())),
+            Ok(header) if at + header.total_len() as u64 > segment.size() => {
+                Err(segment.corrupt(at, format!("a batch of {} bytes goes beyond the segment", header.total_len())))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Offset of the first record, before `end`, whose timestamp is at least `timestamp`.
+    ///
+    /// # Errors
+    /// `Corrupt` for a batch that isn't what was written.
+    pub fn offset_for_timestamp(&self, timestamp: i64, end: Offset) -> Result<Option<Offset>, Error> {
+        let start = self.start_offset();
+        let segments = self.shared.segments.load();
+        let first = segments.partition_point(|segment| segment.base <= start).saturating_sub(1);
+        for segment in &segments[first..] {
+            if segment.base >= end {
+                break;
+            }
+            if segment.largest_timestamp() < timestamp {
+                continue;
+            }
+            if let Some(found) = self.find_timestamp(segment, timestamp, start)? {
+                return Ok(Some(found).filter(|found| *found < end));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_timestamp(&self, segment: &Segment, timestamp: i64, start: Offset) -> Result<Option<Offset>, Error> {
+        let Some(file) = self.open(segment, start, start)? else { return Ok(None) };
+        let storage = &*self.shared.storage;
+        // All records up to the entry are older; so is every batch before the one it names.
+        let after = segment.time_hint(storage, timestamp).map_or(segment.base, |entry| entry.last_offset);
+        let Some((position, _)) = segment.locate(storage, &*file, after.max(start))? else { return Ok(None) };
+        let mut walk = Walk::headers(&*file, position, segment.size(), None);
+        loop {
+            match walk.step().map_err(|e| segment.io(e))? {
+                Step::Batch { position, header } if header.max_timestamp >= timestamp => {
+                    if let Some(found) = self.find_in_batch(segment, &*file, (position, &header), (timestamp, start))? {
+                        return Ok(Some(found));
+                    }
+                }
+                Step::Batch { .. } => {}
+                Step::End => return Ok(None),
+                Step::Damage { position, reason } => return Err(segment.corrupt(position, reason)),
+            }
+        }
+    }
+
+    fn find_in_batch(
+        &self,
+        segment: &Segment,
+        file: &dyn File,
+        (position, header): (u64, &BatchHeader),
+        (timestamp, start): (i64, Offset),
+    ) -> Result<Option<Offset>, Error> {
+        let from = header.base_offset.max(start);
+        if header.log_append_time() {
+            return Ok(Some(from));
+        }
+        let mut batch = Vec::new();
+        read_full_at(file, position, header.total_len(), &mut batch).map_err(|e| segment.io(e))?;
+        let corrupt = |e: millstream_protocol::batch::Error| segment.corrupt(position, e.to_string());
+        check_batch(&batch).map_err(corrupt)?;
+        let mut rows = Columns::default();
+        let limit = self.shared.decompressed_bytes_max.load(Ordering::Relaxed);
+        decode_batch(&batch, from, limit, &mut rows).map_err(corrupt)?;
+        let found = rows.timestamps.iter().position(|at| *at >= timestamp);
+        Ok(found.map(|row| Offset(rows.offsets[row])))
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("start", &self.start_offset()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! The writing half of recovery: makes the folder be what [`crate::inspect`] found in it. Every step may be
+//! cut short by a crash and done again. At the end everything kept is on the disk and the mark says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use millstream_protocol::Offset;
+
+use crate::checkpoint::{Checkpoint, Mark, State};
+use crate::config::Config;
+use crate::error::Error;
+use crate::index::LiveIndex;
+use crate::inspect::{Found, Inspection, Torn, inspect};
+use crate::log::{Active, Log, SyncState};
+use crate::names::{CHECKPOINT, Kind};
+use crate::reader::Shared;
+use crate::segment::{Live, Segment};
+use crate::storage::{Storage, delete_if_there};
+
+/// What opening a log found and did; for the broker's log lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The log had been closed in order; nothing was scanned.
+    pub clean: bool,
+    /// Bytes of a torn tail that were cut off. They had not been synced.
+    pub truncated_bytes: u64,
+    /// Where the tail was cut and why.
+    pub truncated_at: Option<(String, u64, String)>,
+    /// Indexes made anew.
+    pub rebuilt_indexes: usize,
+    pub scanned_bytes: u64,
+}
+
+pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> Result<(Log<S>, Recovery), Error> {
+    let mut found = inspect(&*storage, &config, now_ms)?;
+    let (checkpoint, recovery) = carry_out(&*storage, &mut found)?;
+    let (segments, active) = build(&*storage, &config, &mut found.segments, (found.end, now_ms))?;
+    let mark = Mark { segment: active.segment.base, position: active.segment.size(), offset: found.end };
+    if !found.clean {
+        let state = State { start: found.state.start, mark, clean: false };
+        checkpoint.update(true, |saved| *saved = state).map_err(|e| Error::io(CHECKPOINT, e))?;
+    }
+    let shared = Shared {
+        storage: Arc::clone(&storage) as Arc<dyn Storage>,
+        segments: ArcSwap::from_pointee(segments),
+        start: Shared::start_at(found.state.start),
+        verify_reads: AtomicBool::new(config.verify_reads),
+        decompressed_bytes_max: AtomicUsize::new(config.decompressed_bytes_max),
+        opened: ArcSwapOption::empty(),
+    };
+    let sync = SyncState { durable: found.end, marked_ms: now_ms, says_clean: found.clean, ..SyncState::default() };
+    let log = Log {
+        storage,
+        shared: Arc::new(shared),
+        config,
+        active,
+        producers: found.producers,
+        end: found.end,
+        checkpoint: Arc::new(checkpoint),
+        sync,
+        fenced: None,
+        headers: Vec::new(),
+    };
+    Ok((log, recovery))
+}
+
+fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoint, Recovery), Error> {
+    // From the last to the first, so that a crash never leaves a gap before a segment.
+    found.leftovers.sort_unstable();
+    for name in found.leftovers.iter().rev() {
+        delete_if_there(storage, name).map_err(|e| Error::io(name.clone(), e))?;
+    }
+    let mut recovery = Recovery { clean: found.clean, scanned_bytes: found.scanned_bytes, ..Recovery::default() };
+    if let (Some(Torn { position, bytes, reason }), Some(last)) = (&found.torn, found.segments.last()) {
+        let name = Kind::Log.name(last.base);
+        last.file.truncate(*position).map_err(|e| Error::io(name.clone(), e))?;
+        recovery.truncated_bytes = *bytes;
+        recovery.truncated_at = Some((name, *position, reason.clone()));
+    }
+    let last = found.segments.len().saturating_sub(1);
+    for (at, segment) in found.segments.iter_mut().enumerate().filter(|(_, segment)| segment.rebuilt.is_some()) {
+        segment.file.sync_data().map_err(|e| Error::io(Kind::Log.name(segment.base), e))?;
+        let Some((index, indexer)) = segment.rebuilt.as_mut().filter(|_| at != last) else { continue };
+        indexer.finish(index);
+        // Derived: searching without them is slow, not wrong.
+        recovery.rebuilt_indexes += usize::from(index.write(storage).is_ok());
+    }
+    if !found.clean {
+        storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
+    }
+    let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
+    Ok((checkpoint, recovery))
+}
+
+/// The segment list and the segment to write, which is created when there is none.
+fn build(
+    storage: &dyn Storage,
+    config: &Config,
+    found: &mut Vec<Found>,
+    (end, now_ms): (Offset, i64),
+) -> Result<(Vec<Arc<Segment>>, Active), Error> {
+    let interval = config.index_interval_bytes;
+    let Some(last) = found.pop() else {
+        let name = Kind::Log.name(end);
+        let file = storage.create(&name).map_err(|e| Error::io(name, e))?;
+        storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
+        let live = Live { file, index: Arc::new(LiveIndex::new(end)) };
+        let active = Active::empty(end, live, (interval, now_ms));
+        return Ok((vec![Arc::clone(&active.segment)], active));
+    };
+    let closed = found
+        .iter()
+        .map(|segment| Segment::new(segment.base, segment.size, segment.largest_timestamp, segment.appended_ms, None));
+    let mut segments: Vec<_> = closed.map(Arc::new).collect();
+    let (index, indexer) = last.rebuilt.expect("the last segment is always read");
+    let live = Live { file: last.file, index: Arc::new(index) };
+    let mut active = Active::empty(last.base, live, (interval, now_ms));
+    active.segment.publish(last.size, last.largest_timestamp);
+    active.indexer = indexer;
+    active.first_ms = (last.size > 0).then_some(now_ms);
+    segments.push(Arc::clone(&active.segment));
+    Ok((segments, active))
+}

@@ -1,0 +1,161 @@
+//! The ways a log gets shorter at its front, and how it is closed. The new start is durable before any
+//! file goes, so a crash in between only leaves files that the next opening removes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millstream_protocol::Offset;
+
+use crate::error::Error;
+use crate::log::Log;
+use crate::names::{CHECKPOINT, Kind, parse};
+use crate::segment::Segment;
+use crate::storage::{Storage, delete_if_there};
+
+impl<S: Storage> Log<S> {
+    /// Makes records before `before` unreadable, for ever, and deletes the segments that hold no others.
+    ///
+    /// # Errors
+    /// `OutOfRange` beyond the end; otherwise as for an append.
+    pub fn delete_records(&mut self, before: Offset) -> Result<(), Error> {
+        self.check_writable()?;
+        let start = self.start_offset();
+        if before > self.end {
+            return Err(Error::OutOfRange { offset: before, start, end: self.end });
+        }
+        if before <= start {
+            return Ok(());
+        }
+        self.raise_start(before)?;
+        self.delete_obsolete().map(drop)
+    }
+
+    /// Closes an aged segment and deletes old ones by age and size. Returns how many were deleted.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn apply_retention(&mut self, now_ms: i64) -> Result<u32, Error> {
+        self.check_writable()?;
+        self.producers.expire(now_ms.saturating_sub(self.config.producer_expiry_ms));
+        let retention_ms = self.config.retention_ms;
+        let expired = |appended_ms: i64| retention_ms.is_some_and(|age| now_ms.saturating_sub(appended_ms) >= age);
+        let active_expired = expired(self.active.last_ms);
+        if self.active.segment.size() > 0 && (self.is_aged(now_ms) || active_expired) {
+            self.roll()?;
+        }
+        let segments = self.shared.segments.load_full();
+        let closed = &segments[..segments.len() - 1];
+        let by_age = closed.iter().take_while(|segment| expired(segment.appended_ms)).count();
+        let by_size = self.config.retention_bytes.map_or(0, |limit| {
+            let mut bytes: u64 = segments.iter().map(|segment| segment.size()).sum();
+            let over = closed.iter().take_while(|segment| {
+                bytes -= segment.size();
+                bytes >= limit
+            });
+            over.count()
+        });
+        match by_age.max(by_size) {
+            0 => Ok(0),
+            deleted => {
+                self.raise_start(segments[deleted].base.max(self.start_offset()))?;
+                self.delete_obsolete()
+            }
+        }
+    }
+
+    /// Makes a new start durable, and then visible.
+    fn raise_start(&mut self, start: Offset) -> Result<(), Error> {
+        // Into both slots: losing one must not bring records back.
+        for _ in 0..2 {
+            let saved = self.checkpoint.update(true, |state| state.start = start);
+            if let Err(source) = saved {
+                return Err(Error::io(CHECKPOINT, source));
+            }
+        }
+        self.shared.start.store(start.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Deletes segments that end at or before the start.
+    fn delete_obsolete(&mut self) -> Result<u32, Error> {
+        let start = self.start_offset();
+        let segments = self.shared.segments.load_full();
+        let obsolete = segments.windows(2).take_while(|pair| pair[1].base <= start).count();
+        if obsolete == 0 {
+            return Ok(0);
+        }
+        self.shared.segments.store(Arc::new(segments[obsolete..].to_vec()));
+        self.shared.opened.store(None);
+        for segment in &segments[..obsolete] {
+            self.delete_segment(segment)?;
+        }
+        let synced = self.storage.sync_dir();
+        self.or_fence("the folder", synced)?;
+        Ok(u32::try_from(obsolete).unwrap_or(u32::MAX))
+    }
+
+    fn delete_segment(&self, segment: &Segment) -> Result<(), Error> {
+        for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::Snapshot] {
+            let name = kind.name(segment.base);
+            delete_if_there(&*self.storage, &name).map_err(|e| Error::io(name, e))?;
+        }
+        Ok(())
+    }
+
+    /// Syncs everything and leaves the mark of a clean end, so that the next opening need not scan. No
+    /// sync may be in flight. Dropping a log instead is a crash as far as recovery is concerned.
+    ///
+    /// # Errors
+    /// The storage's; the log is then recovered at the next opening.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.check_writable()?;
+        assert!(!self.sync.in_flight, "finish the sync before closing");
+        if let Some(job) = self.begin_sync() {
+            self.finish_sync(job.run())?;
+        }
+        self.active.indexer.finish(&self.active.index);
+        let io = |e| Error::io("closing", e);
+        let mut files = self.active.index.write(&*self.storage).map_err(io)?.to_vec();
+        files.push(self.write_snapshot().map_err(io)?);
+        for file in files {
+            file.sync_data().map_err(io)?;
+        }
+        if self.active.allocated != 0 {
+            self.active.file.truncate(self.active.segment.size()).map_err(io)?;
+        }
+        self.delete_stray_snapshots().map_err(io)?;
+        self.storage.sync_dir().map_err(io)?;
+        let mark = self.mark();
+        let closed = self.checkpoint.update(true, |state| {
+            state.mark = mark;
+            state.clean = true;
+        });
+        closed.map_err(io)
+    }
+
+    /// Snapshots of earlier closings.
+    fn delete_stray_snapshots(&self) -> std::io::Result<()> {
+        let segments = self.shared.segments.load();
+        for name in self.storage.list()? {
+            let Some((offset, Kind::Snapshot)) = parse(&name) else { continue };
+            if offset != self.end && !segments.iter().any(|segment| segment.base == offset) {
+                delete_if_there(&*self.storage, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes every file of the log.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn delete(self) -> Result<(), Error> {
+        for name in self.storage.list().map_err(|e| Error::io("the folder", e))? {
+            let ours = parse(&name).is_some() || name == CHECKPOINT;
+            if ours {
+                delete_if_there(&*self.storage, &name).map_err(|e| Error::io(name, e))?;
+            }
+        }
+        self.storage.sync_dir().map_err(|e| Error::io("the folder", e))
+    }
+}

@@ -1,0 +1,63 @@
+//! Group commit: a sync job is taken from the log, run on another thread while appends go on, and handed
+//! back. One is in flight at a time; whatever was appended meanwhile is the next one's.
+
+use std::io;
+use std::sync::Arc;
+
+use millstream_protocol::Offset;
+
+use crate::checkpoint::{Checkpoint, Mark};
+use crate::storage::{File, Storage};
+
+/// The blocking half of a sync. Dropping it unrun leaves the log without another sync.
+pub struct SyncJob {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// Oldest first.
+    pub(crate) files: Vec<Arc<dyn File>>,
+    /// Files were created since the last sync.
+    pub(crate) folder: bool,
+    pub(crate) checkpoint: Arc<Checkpoint>,
+    pub(crate) mark: Mark,
+    /// The mark is due to be synced itself.
+    pub(crate) sync_mark: bool,
+}
+
+/// How a sync went, for [`crate::Log::finish_sync`].
+#[derive(Debug)]
+pub struct SyncDone {
+    pub(crate) outcome: io::Result<()>,
+    pub(crate) mark: Mark,
+}
+
+impl SyncJob {
+    /// Blocks until everything appended before the job was taken is on the disk, or is known not to be.
+    pub fn run(self) -> SyncDone {
+        SyncDone { outcome: self.sync(), mark: self.mark }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        for file in &self.files {
+            file.sync_data()?;
+        }
+        if self.folder {
+            self.storage.sync_dir()?;
+        }
+        // Only after the data is safe may the mark say so.
+        match self.checkpoint.advance(self.mark, self.sync_mark) {
+            // A mark that lags is allowed.
+            Err(e) if !self.sync_mark || e.kind() == io::ErrorKind::StorageFull => Ok(()),
+            other => other,
+        }
+    }
+
+    /// End of what will be durable.
+    pub fn end(&self) -> Offset {
+        self.mark.offset
+    }
+}
+
+impl std::fmt::Debug for SyncJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SyncJob").field("end", &self.mark.offset).finish_non_exhaustive()
+    }
+}
