@@ -1,1 +1,37 @@
-//! millstream-broker.
+//! The broker process: it owns a data folder, keeps metadata and partitions there, and serves clients over QUIC.
+//!
+//! The way of a produced record: [`door`] (`stream` -> `dispatch` -> `produce`) -> [`partition`] -> `shard`
+//! (`owner` -> `log_of`: the replica decides, the log appends; `sync` makes it durable) -> reply. The way back:
+//! `door::subscribe` or `door::data` -> [`partition`], which reads the files where it is.
+//!
+//! - [`broker`]: starting and stopping.
+//! - [`config`], [`limits`]: everything that can be set.
+//! - [`data_dir`], [`folder`], [`credentials`]: what lies in the data folder.
+//! - [`metadata`], [`topics`], [`groups`]: what the cluster agrees on, and committed offsets.
+//! - [`service`]: what the parts offer each other; [`plugins`] and [`pipelines`] build on it.
+//!
+//! Threads: the caller's tokio runtime does network and coordination; shards, sync threads and the metadata store
+//! have threads of their own, so no async worker ever waits for a write or a sync.
+
+mod broker;
+mod clock;
+pub mod config;
+mod credentials;
+pub mod data_dir;
+mod door;
+mod error;
+mod folder;
+pub mod groups;
+pub mod limits;
+pub mod metadata;
+pub mod partition;
+pub mod pipelines;
+pub mod plugins;
+pub mod service;
+mod shard;
+pub mod topics;
+
+pub use broker::Broker;
+pub use config::Config;
+pub use error::StartError;
+pub use shard::LogDescription;

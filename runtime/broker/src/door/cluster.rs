@@ -1,0 +1,50 @@
+//! The broker's account of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use millstream_protocol::Failure;
+use millstream_protocol::message::{ClusterStatus, ClusterStatusAck, NodeStatus, OfflinePartition};
+
+use super::Core;
+
+pub(super) async fn status(core: Arc<Core>, _request: ClusterStatus) -> Result<ClusterStatusAck, Failure> {
+    let service = &core.service;
+    let state = service.state();
+    let partitions = service.topics().all_partitions();
+    let logs = join_all(partitions.iter().map(|partition| partition.describe())).await;
+    let offline = partitions.iter().filter_map(|partition| {
+        let reason = partition.offline()?.message.clone();
+        Some(OfflinePartition { topic: partition.topic().to_owned(), partition: partition.index().0, reason })
+    });
+    let node = NodeStatus {
+        node_id: service.data_dir.meta().node_id,
+        quic_address: core.address.to_string(),
+        uptime_ms: u64::try_from(service.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        data_dir: service.data_dir.root().display().to_string(),
+        log_bytes: logs.iter().flatten().map(|log| log.bytes).sum(),
+        disk_free_bytes: disk_free(service.data_dir.root()),
+        connections: service.connections.load(Ordering::Relaxed),
+    };
+    Ok(ClusterStatusAck {
+        cluster_id: service.data_dir.meta().cluster_id.clone(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        nodes: vec![node],
+        topics: count(state.topics().len()),
+        partitions: count(partitions.len()),
+        offline: offline.collect(),
+        groups: count(service.groups().count().await?),
+        plugins: count(state.plugins().count()),
+        pipelines: count(state.pipelines().len()),
+    })
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// Bytes that unprivileged processes may still write; 0 when the system does not tell.
+fn disk_free(folder: &std::path::Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+}

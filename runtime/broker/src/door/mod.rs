@@ -1,0 +1,120 @@
+//! The QUIC door: accepts connections within limits, authenticates each, and turns frames into calls of the
+//! [`Service`]. One file per family of APIs; [`dispatch`] lists them all.
+//!
+//! [`Service`]: crate::service::Service
+
+mod cluster;
+mod data;
+mod dispatch;
+mod groups;
+mod pipelines;
+mod plugins;
+mod produce;
+mod session;
+mod stream;
+mod subscribe;
+mod topics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use millstream_transport::Listener;
+use tokio::sync::{mpsc, watch};
+
+use crate::credentials::Token;
+use crate::error::StartError;
+use crate::limits::DRAIN_MS_MAX;
+use crate::pipelines::Pipelines;
+use crate::plugins::Plugins;
+use crate::service::Service;
+
+/// What every request can reach.
+pub(crate) struct Core {
+    pub(crate) service: Arc<Service>,
+    pub(crate) plugins: Arc<Plugins>,
+    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) token: Token,
+    pub(crate) address: SocketAddr,
+}
+
+/// The running door.
+pub(crate) struct Door {
+    listener: Listener,
+    stopping: watch::Sender<bool>,
+    /// Ends when the last stream is done.
+    alive: mpsc::Receiver<()>,
+}
+
+/// What a session's streams hold: they see the stop coming, and the door sees them end.
+#[derive(Clone)]
+struct Lifeline {
+    stopping: watch::Receiver<bool>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Lifeline {
+    /// Resolves when the door begins to drain.
+    async fn stopping(&mut self) {
+        // A door that is gone has stopped, too.
+        let _ = self.stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+impl Door {
+    /// Binds and begins to serve.
+    pub(crate) fn bind(address: SocketAddr, tls: &millstream_transport::ServerTls) -> Result<Listener, StartError> {
+        Listener::bind(address, tls).map_err(|error| {
+            let reason = error.to_string();
+            if reason.contains("in use") {
+                StartError::AddressTaken { address }
+            } else {
+                StartError::Listen { address, reason }
+            }
+        })
+    }
+
+    pub(crate) fn serve(listener: Listener, core: Arc<Core>) -> Self {
+        let (stopping, seen) = watch::channel(false);
+        let (held, alive) = mpsc::channel(1);
+        let lifeline = Lifeline { stopping: seen, _alive: held };
+        tokio::spawn(accept(listener.clone(), core, lifeline));
+        Door { listener, stopping, alive }
+    }
+
+    /// Accepts nothing new, answers what is in flight for a while, then closes.
+    pub(crate) async fn drain(mut self) {
+        self.listener.stop_accepting();
+        self.stopping.send_replace(true);
+        let drained = tokio::time::timeout(Duration::from_millis(DRAIN_MS_MAX), self.alive.recv()).await;
+        if drained.is_err() {
+            tracing::warn!("requests in flight were not answered in time; their clients retry");
+        }
+        self.listener.close("the broker is shutting down");
+        // Peers that are gone don't answer: waiting for them has an end.
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.listener.wait_idle()).await;
+    }
+
+    /// Closes at once, as a crash would.
+    pub(crate) fn abort(&self) {
+        self.stopping.send_replace(true);
+        self.listener.close("the broker was dropped");
+    }
+}
+
+async fn accept(listener: Listener, core: Arc<Core>, mut lifeline: Lifeline) {
+    loop {
+        let accepting = tokio::select! {
+            () = lifeline.stopping() => return,
+            accepting = listener.accept() => accepting,
+        };
+        let Some(accepting) = accepting else { return };
+        let connections = &core.service.connections;
+        if connections.load(Ordering::Relaxed) >= core.service.config.limits.connections_max {
+            tracing::warn!(remote = %accepting.remote_address(), "refused a connection: connections_max is reached");
+            continue;
+        }
+        tokio::spawn(session::run(accepting, Arc::clone(&core), lifeline.clone()));
+    }
+}

@@ -1,0 +1,132 @@
+//! One connection: handshake, `Hello` with the token on its first stream, then streams until it ends. Nothing
+//! else is read before the token was accepted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use millstream_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_ANONYMOUS};
+use millstream_protocol::message::{ApiKey, Hello, HelloAck};
+use millstream_protocol::{ErrorCode, Failure};
+use millstream_transport::config::{CloseCode, admit};
+use millstream_transport::{Accepting, Error, Frame, FrameReader, FrameWriter};
+
+use super::{Core, Lifeline, stream};
+use crate::limits::CLIENT_NAME_BYTES_MAX;
+
+/// An authenticated client.
+pub(super) struct Session {
+    pub(super) client_name: String,
+    pub(super) remote: SocketAddr,
+    pub(super) connection: quinn::Connection,
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) async fn run(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
+    let remote = accepting.remote_address();
+    let _counted = Counted::new(&core.service.connections);
+    let connection = match accepting.handshake().await {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::debug!(%remote, %error, "handshake failed");
+            return;
+        }
+    };
+    let within = Duration::from_millis(core.service.config.limits.handshake_ms_max);
+    let greeted = match tokio::time::timeout(within, greet(&connection, &core)).await {
+        Ok(greeted) => greeted,
+        Err(_) => Err(Error::Disconnected("no Hello in time".into())),
+    };
+    let (session, writer, reader) = match greeted {
+        Ok((client_name, writer, reader)) => {
+            let session = Session { client_name, remote, connection: connection.clone() };
+            (Arc::new(session), writer, reader)
+        }
+        Err(error) => {
+            tracing::debug!(%remote, %error, "session refused");
+            let code = match error {
+                Error::Failure(_) => CloseCode::Unauthenticated,
+                _ => CloseCode::Protocol,
+            };
+            connection.close(code.into(), error.to_string().as_bytes());
+            return;
+        }
+    };
+    tokio::spawn(stream::run(Arc::clone(&core), Arc::clone(&session), (writer, reader), lifeline.clone()));
+    loop {
+        let opened = tokio::select! {
+            () = lifeline.stopping() => break,
+            opened = connection.accept_bi() => opened,
+        };
+        let Ok((send, receive)) = opened else { break };
+        let halves = (FrameWriter::new(send), FrameReader::new(receive));
+        tokio::spawn(stream::run(Arc::clone(&core), Arc::clone(&session), halves, lifeline.clone()));
+    }
+    // The lifeline must end with the streams, not with this wait for the client to go.
+    drop(lifeline);
+    connection.closed().await;
+    tracing::debug!(client = session.client_name, %remote, "session ended");
+}
+
+/// Reads `Hello` and answers it; the connection has its full limits afterwards.
+async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(String, FrameWriter, FrameReader), Error> {
+    let (send, receive) = connection.accept_bi().await?;
+    let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
+    let frame = reader.read(FRAME_BYTES_MAX_ANONYMOUS).await?;
+    let frame = frame.ok_or_else(|| Error::Disconnected("the stream ended before Hello".into()))?;
+    match authenticate(&frame, core) {
+        Ok(client_name) => {
+            admit(connection);
+            writer.respond::<Hello>(&frame.header, &welcome(core), Vec::new()).await?;
+            Ok((client_name, writer, reader))
+        }
+        Err(failure) => {
+            writer.fail(&frame.header, &failure).await?;
+            writer.finish();
+            // The client reads the reason before the connection goes.
+            writer.stopped().await;
+            Err(Error::Failure(failure))
+        }
+    }
+}
+
+fn authenticate(frame: &Frame, core: &Core) -> Result<String, Failure> {
+    if frame.api()? != ApiKey::Hello {
+        return Err(Failure::new(ErrorCode::Unauthenticated, "the first request of a connection is Hello"));
+    }
+    let hello: Hello = frame.request()?;
+    if !core.token.matches(&hello.token) {
+        let message = "the token is not this broker's: use the profile that the broker wrote (profile.yaml)";
+        return Err(Failure::new(ErrorCode::Unauthenticated, message));
+    }
+    let name: String = hello.client_name.chars().filter(|c| !c.is_control()).collect();
+    let end = name.floor_char_boundary(CLIENT_NAME_BYTES_MAX);
+    Ok(name[..end].to_owned())
+}
+
+fn welcome(core: &Core) -> HelloAck {
+    let meta = core.service.data_dir.meta();
+    HelloAck {
+        cluster_id: meta.cluster_id.clone(),
+        node_id: meta.node_id,
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        frame_bytes_max: FRAME_BYTES_MAX as u32,
+        batch_bytes_max: core.service.config.limits.batch_bytes_max,
+    }
+}

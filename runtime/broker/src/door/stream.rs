@@ -1,0 +1,114 @@
+//! One stream: a loop that reads requests and starts them in order, and a task that sends answers in the order
+//! they are ready. Requests in flight are bounded; beyond, the stream is not read, which is the backpressure.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use millstream_protocol::frame::FRAME_BYTES_MAX;
+use millstream_protocol::message::ApiKey;
+use millstream_transport::config::CloseCode;
+use millstream_transport::{Error, Frame, FrameReader, FrameWriter, OutFrame};
+use tokio::sync::mpsc;
+
+use super::session::Session;
+use super::{Core, Lifeline, dispatch, subscribe};
+
+/// Answers written per flush at most.
+const FRAMES_PER_FLUSH: usize = 64;
+
+/// A request that was started.
+pub(super) enum Pending {
+    Ready(OutFrame),
+    Later(Pin<Box<dyn Future<Output = OutFrame> + Send>>),
+}
+
+pub(super) async fn run(
+    core: Arc<Core>,
+    session: Arc<Session>,
+    (writer, mut reader): (FrameWriter, FrameReader),
+    mut lifeline: Lifeline,
+) {
+    let in_flight_max = core.service.config.limits.requests_in_flight_per_stream_max.max(1);
+    let (started, requests) = mpsc::channel(1);
+    let answers = tokio::spawn(answer(writer, requests, in_flight_max));
+    let taken_over = loop {
+        let read = tokio::select! {
+            biased;
+            () = lifeline.stopping() => break None,
+            read = reader.read(FRAME_BYTES_MAX) => read,
+        };
+        let Some(frame) = accepted(read, &session) else { break None };
+        if matches!(frame.api(), Ok(ApiKey::Subscribe)) {
+            break Some(frame);
+        }
+        let pending = dispatch::begin(&core, &session, frame).await;
+        if started.send(pending).await.is_err() {
+            break None;
+        }
+    };
+    drop(started);
+    // Ends when everything in flight is answered, or the client stopped reading.
+    let Ok(Some(mut writer)) = answers.await else { return };
+    match taken_over {
+        Some(frame) => subscribe::run(&core, &frame, writer, lifeline).await,
+        None => writer.finish(),
+    }
+}
+
+/// The frame, or the end of this stream; a broken protocol ends the whole connection.
+fn accepted(read: Result<Option<Frame>, Error>, session: &Session) -> Option<Frame> {
+    match read {
+        Ok(frame) => frame,
+        Err(Error::Protocol(reason)) => {
+            let (client, remote) = (&session.client_name, session.remote);
+            tracing::warn!(client, %remote, reason, "connection closed: the client broke the protocol");
+            session.connection.close(CloseCode::Protocol.into(), reason.as_bytes());
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Sends answers until the requests end; gives the writer back unless it broke.
+async fn answer(
+    mut writer: FrameWriter,
+    mut requests: mpsc::Receiver<Pending>,
+    in_flight_max: usize,
+) -> Option<FrameWriter> {
+    let mut in_flight = FuturesUnordered::new();
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            Some(frame) = in_flight.next(), if !in_flight.is_empty() => {
+                queue(&mut writer, frame);
+                for _ in 1..FRAMES_PER_FLUSH {
+                    let Some(Some(frame)) = in_flight.next().now_or_never() else { break };
+                    queue(&mut writer, frame);
+                }
+                writer.flush().await.ok()?;
+            }
+            next = requests.recv(), if open && in_flight.len() < in_flight_max => match next {
+                Some(Pending::Later(later)) => in_flight.push(later),
+                Some(Pending::Ready(frame)) => {
+                    queue(&mut writer, frame);
+                    writer.flush().await.ok()?;
+                }
+                None => open = false,
+            },
+            else => return Some(writer),
+        }
+    }
+}
+
+fn queue(writer: &mut FrameWriter, frame: OutFrame) {
+    let (api, correlation) = (frame.api, frame.correlation);
+    if let Err(error) = writer.queue(frame) {
+        // Every response is bounded by limits, so this is our bug; the client would wait for ever.
+        tracing::error!(api, correlation, %error, "an answer is too large");
+        writer.reset(CloseCode::Protocol);
+    }
+}

@@ -1,0 +1,74 @@
+//! Topics: create, describe, alter, delete, and cutting their start.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use millstream_cluster::metadata::Topic;
+use millstream_protocol::Failure;
+use millstream_protocol::message::{
+    AlterTopic, CreateTopic, CreateTopicAck, DeleteRecords, DeleteRecordsAck, DeleteTopic, DescribeTopics,
+    DescribeTopicsAck, Done, PartitionDescription, TopicDescription,
+};
+
+use super::Core;
+use super::dispatch::done;
+use crate::partition::Partition;
+
+pub(super) async fn create(core: Arc<Core>, request: CreateTopic) -> Result<CreateTopicAck, Failure> {
+    core.service.create_topic(&request).await
+}
+
+pub(super) async fn alter(core: Arc<Core>, request: AlterTopic) -> Result<Done, Failure> {
+    done(core.service.topics().alter(&request).await)
+}
+
+pub(super) async fn delete(core: Arc<Core>, request: DeleteTopic) -> Result<Done, Failure> {
+    done(core.service.topics().delete(&request.name).await.map(drop))
+}
+
+pub(super) async fn delete_records(core: Arc<Core>, request: DeleteRecords) -> Result<DeleteRecordsAck, Failure> {
+    let partition = core.service.partition(request.topic, request.partition)?;
+    Ok(DeleteRecordsAck { log_start: partition.delete_records(request.before).await? })
+}
+
+pub(super) async fn describe(core: Arc<Core>, request: DescribeTopics) -> Result<DescribeTopicsAck, Failure> {
+    let state = core.service.state();
+    let wanted: Vec<&Topic> = if request.names.is_empty() {
+        state.topics().filter(|topic| request.include_internal || !topic.internal).collect()
+    } else {
+        request.names.iter().filter_map(|name| state.topic(name)).collect()
+    };
+    let topics = join_all(wanted.into_iter().map(|topic| describe_topic(&core, topic))).await;
+    Ok(DescribeTopicsAck { topics })
+}
+
+async fn describe_topic(core: &Core, topic: &Topic) -> TopicDescription {
+    let leader = core.service.data_dir.meta().node_id;
+    let partitions = core.service.topics().partitions_of(topic);
+    let partitions = join_all(partitions.iter().map(|partition| describe_partition(partition, leader))).await;
+    TopicDescription {
+        name: topic.name.clone(),
+        id: topic.id,
+        internal: topic.internal,
+        config: (&topic.config).into(),
+        effective: core.service.topics().effective(topic),
+        created_at_ms: topic.created_at_ms,
+        partitions,
+    }
+}
+
+/// A partition that can't answer is described as far as it is known.
+async fn describe_partition(partition: &Partition, leader: u32) -> PartitionDescription {
+    let log = partition.describe().await.unwrap_or_default();
+    PartitionDescription {
+        partition: partition.index(),
+        leader,
+        log_start: partition.log_start(),
+        high_watermark: partition.high_watermark(),
+        log_end: partition.log_end(),
+        bytes: log.bytes,
+        segments: log.segments,
+        oldest_timestamp: log.oldest_timestamp,
+        offline: partition.offline().map(|reason| reason.message.clone()),
+    }
+}

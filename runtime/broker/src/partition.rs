@@ -1,0 +1,369 @@
+//! The handle of one partition. Writes go through its shard's mailbox, which this hides; reads go straight
+//! to the files, up to the high watermark, and never wait for a writer.
+//!
+//! A partition that failed (damaged files, a failed sync) or was deleted keeps its handle; every call then
+//! answers with the reason.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use millstream_log::Reader;
+use millstream_protocol::batch::{BatchHeader, check_new_batch, split_batches};
+use millstream_protocol::message::{Acks, Position};
+use millstream_protocol::{ErrorCode, Failure, Offset, PartitionIndex, TopicPartition};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use crate::error::shutting_down;
+use crate::shard::{Command, LogDescription, failure_of};
+
+/// See the module's head. Shared as `Arc<Partition>`.
+#[derive(Debug)]
+pub struct Partition {
+    id: TopicPartition,
+    topic: Arc<str>,
+    mailbox: mpsc::Sender<Command>,
+    runtime: Handle,
+    /// Absent when the log could not be opened; `offline` then says why.
+    reader: Option<Reader>,
+    high_watermark: watch::Sender<Offset>,
+    log_end: AtomicI64,
+    batch_bytes_max: AtomicU32,
+    offline: ArcSwapOption<Failure>,
+}
+
+/// Batches whose headers were parsed, in the order they are to be appended.
+pub type Batches = Vec<(BatchHeader, Bytes)>;
+
+/// Where an append went. It is as durable as its [`Acks`] asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Of the first record; of the first time when it was recognised as a duplicate.
+    pub base_offset: Offset,
+    /// After the last record.
+    pub end: Offset,
+    pub log_start: Offset,
+}
+
+/// Who learns the outcome of an append.
+pub enum Reply {
+    Channel(oneshot::Sender<Result<Appended, Failure>>),
+    /// Called on the shard's thread: it must be short and never block.
+    Call(Box<dyn FnOnce(Result<Appended, Failure>) + Send>),
+}
+
+/// An append on its way to the shard.
+#[derive(Debug)]
+pub struct Append {
+    pub batches: Batches,
+    pub acks: Acks,
+    pub reply: Reply,
+    /// Counts the bytes as in flight until they are appended.
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+/// Whole batches, the first of which contains the offset asked for.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Empty at the end.
+    pub bytes: Bytes,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+}
+
+/// How a new handle begins.
+pub(crate) struct Opening {
+    pub(crate) id: TopicPartition,
+    pub(crate) topic: Arc<str>,
+    pub(crate) mailbox: mpsc::Sender<Command>,
+    pub(crate) runtime: Handle,
+    pub(crate) batch_bytes_max: u32,
+}
+
+impl Partition {
+    /// A serving partition whose readable end is `end`.
+    pub(crate) fn serving(opening: Opening, reader: Reader, end: Offset) -> Self {
+        Partition::new(opening, Some(reader), end)
+    }
+
+    /// A partition that answers everything with `reason`.
+    pub(crate) fn refusing(opening: Opening, reason: Failure) -> Self {
+        let partition = Partition::new(opening, None, Offset::ZERO);
+        partition.set_offline(reason);
+        partition
+    }
+
+    fn new(opening: Opening, reader: Option<Reader>, end: Offset) -> Self {
+        Partition {
+            id: opening.id,
+            topic: opening.topic,
+            mailbox: opening.mailbox,
+            runtime: opening.runtime,
+            reader,
+            high_watermark: watch::Sender::new(end),
+            log_end: AtomicI64::new(end.0),
+            batch_bytes_max: AtomicU32::new(opening.batch_bytes_max),
+            offline: ArcSwapOption::empty(),
+        }
+    }
+
+    pub fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// Name of the topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub fn index(&self) -> PartitionIndex {
+        self.id.partition
+    }
+
+    /// End of what may be read.
+    pub fn high_watermark(&self) -> Offset {
+        *self.high_watermark.borrow()
+    }
+
+    /// First offset that is still there.
+    pub fn log_start(&self) -> Offset {
+        self.reader.as_ref().map_or(Offset::ZERO, Reader::start_offset)
+    }
+
+    /// End of what was appended, durable or not.
+    pub fn log_end(&self) -> Offset {
+        Offset(self.log_end.load(Ordering::Acquire))
+    }
+
+    /// Why the partition refuses service, if it does.
+    pub fn offline(&self) -> Option<Arc<Failure>> {
+        self.offline.load_full()
+    }
+
+    /// Checks batches that come from a producer: lengths, checksums, rules for new batches, size limit.
+    ///
+    /// # Errors
+    /// `InvalidBatch` or `BatchTooLarge`, for the first batch that is wrong.
+    pub fn check_new(&self, bytes: &Bytes) -> Result<Batches, Failure> {
+        let invalid = |e| Failure::new(ErrorCode::InvalidBatch, format!("{}/{}: {e}", self.topic, self.id.partition));
+        let max = self.batch_bytes_max.load(Ordering::Relaxed) as usize;
+        let mut batches = Batches::new();
+        for split in split_batches(bytes) {
+            let (_, batch) = split.map_err(invalid)?;
+            if batch.len() > max {
+                let topic = &self.topic;
+                let message =
+                    format!("batch of {} bytes is over topic `{topic}`'s batch_bytes_max of {max}", batch.len());
+                return Err(Failure::new(ErrorCode::BatchTooLarge, message));
+            }
+            let header = check_new_batch(&batch).map_err(invalid)?;
+            if header.is_transactional() {
+                let message = format!("{}/{}: transactions are not supported", self.topic, self.id.partition);
+                return Err(Failure::new(ErrorCode::InvalidBatch, message));
+            }
+            batches.push((header, batch));
+        }
+        if batches.is_empty() {
+            return Err(Failure::new(ErrorCode::InvalidBatch, format!("nothing to append to {}", self.topic)));
+        }
+        Ok(batches)
+    }
+
+    /// Hands batches to the shard; waits only for room in its mailbox. Appends of one caller keep their order.
+    ///
+    /// # Errors
+    /// The partition is offline or the broker stops; `append.reply` is then dropped unanswered.
+    pub async fn enqueue(&self, append: Append) -> Result<(), Failure> {
+        self.check_online()?;
+        self.mailbox.send(Command::Append { id: self.id, append }).await.map_err(|_| shutting_down())
+    }
+
+    /// [`Partition::enqueue`] for guest threads.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn enqueue_blocking(&self, append: Append) -> Result<(), Failure> {
+        self.check_online()?;
+        self.mailbox.blocking_send(Command::Append { id: self.id, append }).map_err(|_| shutting_down())
+    }
+
+    /// Appends batches made inside the broker (their checksums are not checked) and waits for the outcome.
+    ///
+    /// # Errors
+    /// Why nothing was appended, or, for `CorruptData`, why it isn't known to be durable.
+    pub async fn append(&self, bytes: &Bytes, acks: Acks) -> Result<Appended, Failure> {
+        let (append, outcome) = Append::trusted(bytes, acks)?;
+        self.enqueue(append).await?;
+        outcome.await.map_err(|_| shutting_down())?
+    }
+
+    /// [`Partition::append`] for guest threads.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_blocking(&self, bytes: &Bytes, acks: Acks) -> Result<Appended, Failure> {
+        let (append, outcome) = Append::trusted(bytes, acks)?;
+        self.enqueue_blocking(append)?;
+        outcome.blocking_recv().map_err(|_| shutting_down())?
+    }
+
+    /// Reads whole batches below the high watermark, from the one that contains `offset`; at least one even
+    /// when it is larger than `bytes_max`. Blocks for the disk only.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` before the start or beyond the high watermark, or the partition's damage.
+    pub fn read(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, Failure> {
+        let reader = self.reader()?;
+        let high_watermark = self.high_watermark();
+        let log_start = reader.start_offset();
+        if offset > high_watermark || offset < log_start {
+            return Err(self.out_of_range(offset, log_start, high_watermark));
+        }
+        let bytes = if offset == high_watermark {
+            Bytes::new()
+        } else {
+            reader.read(offset, bytes_max, high_watermark).map_err(|e| failure_of(&e, self))?
+        };
+        Ok(Fetched { bytes, high_watermark, log_start })
+    }
+
+    /// The offset of a position. Blocks for the disk only.
+    ///
+    /// # Errors
+    /// The partition is offline or damaged.
+    pub fn offset_of(&self, position: Position) -> Result<Offset, Failure> {
+        let reader = self.reader()?;
+        let end = self.high_watermark();
+        match position {
+            Position::Earliest => Ok(reader.start_offset()),
+            Position::Latest => Ok(end),
+            Position::Timestamp(at) => {
+                let found = reader.offset_for_timestamp(at, end).map_err(|e| failure_of(&e, self))?;
+                Ok(found.unwrap_or(end))
+            }
+        }
+    }
+
+    /// Waits until there is something to read at `offset`, and gives the high watermark.
+    ///
+    /// # Errors
+    /// The partition went offline.
+    pub async fn wait_readable(&self, offset: Offset) -> Result<Offset, Failure> {
+        let mut watermark = self.high_watermark.subscribe();
+        loop {
+            self.check_online()?;
+            let reached = *watermark.borrow_and_update();
+            if reached > offset {
+                return Ok(reached);
+            }
+            watermark.changed().await.map_err(|_| shutting_down())?;
+        }
+    }
+
+    /// [`Partition::wait_readable`] for guest threads, for at most `timeout`; gives the high watermark, which
+    /// after a timeout is not beyond `offset`.
+    ///
+    /// # Errors
+    /// The partition went offline.
+    pub fn wait_readable_blocking(&self, offset: Offset, timeout: Duration) -> Result<Offset, Failure> {
+        let wait = async { tokio::time::timeout(timeout, self.wait_readable(offset)).await };
+        self.runtime.block_on(wait).unwrap_or_else(|_| Ok(self.high_watermark()))
+    }
+
+    /// Makes records before `before` (at most the high watermark, which is also the default) unreadable.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` beyond the high watermark, or the partition is offline.
+    pub async fn delete_records(&self, before: Option<Offset>) -> Result<Offset, Failure> {
+        self.check_online()?;
+        let end = self.high_watermark();
+        let before = before.unwrap_or(end);
+        if before > end {
+            return Err(self.out_of_range(before, self.log_start(), end));
+        }
+        self.ask(|reply| Command::DeleteRecords { id: self.id, before, reply }).await?
+    }
+
+    /// Sizes and ages of the log.
+    ///
+    /// # Errors
+    /// The partition is offline.
+    pub async fn describe(&self) -> Result<LogDescription, Failure> {
+        self.check_online()?;
+        self.ask(|reply| Command::Describe { id: self.id, reply }).await?
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(command(reply)).await.map_err(|_| shutting_down())?;
+        answer.await.map_err(|_| shutting_down())
+    }
+
+    fn check_online(&self) -> Result<(), Failure> {
+        match self.offline.load().as_deref() {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn reader(&self) -> Result<&Reader, Failure> {
+        self.check_online()?;
+        self.reader.as_ref().ok_or_else(shutting_down)
+    }
+
+    fn out_of_range(&self, offset: Offset, start: Offset, end: Offset) -> Failure {
+        let (topic, partition) = (&self.topic, self.id.partition);
+        let message = format!("{topic}/{partition} has offsets {start} to {end}, asked for {offset}");
+        Failure::new(ErrorCode::OffsetOutOfRange, message)
+    }
+
+    pub(crate) fn set_offline(&self, reason: Failure) {
+        self.offline.store(Some(Arc::new(reason)));
+        // Wakes those who wait for records, so that they see it.
+        self.high_watermark.send_modify(|_| {});
+    }
+
+    pub(crate) fn set_batch_bytes_max(&self, bytes: u32) {
+        self.batch_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_log_end(&self, end: Offset) {
+        self.log_end.store(end.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_high_watermark(&self, offset: Offset) {
+        self.high_watermark.send_replace(offset);
+    }
+}
+
+impl Append {
+    /// An append of batches made inside the broker, and where its outcome arrives.
+    ///
+    /// # Errors
+    /// `InvalidBatch` when the bytes are not whole batches.
+    pub fn trusted(bytes: &Bytes, acks: Acks) -> Result<(Self, oneshot::Receiver<Result<Appended, Failure>>), Failure> {
+        let split: Result<Batches, _> = split_batches(bytes).collect();
+        let batches = split.map_err(|e| Failure::new(ErrorCode::InvalidBatch, e.to_string()))?;
+        let (reply, outcome) = oneshot::channel();
+        Ok((Append { batches, acks, reply: Reply::Channel(reply), budget: None }, outcome))
+    }
+}
+
+impl Reply {
+    pub(crate) fn answer(self, outcome: Result<Appended, Failure>) {
+        match self {
+            // Whoever asked may have gone away.
+            Reply::Channel(channel) => drop(channel.send(outcome)),
+            Reply::Call(call) => call(outcome),
+        }
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reply")
+    }
+}

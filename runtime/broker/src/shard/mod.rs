@@ -1,0 +1,194 @@
+//! Log shards: one thread per core, each owning the logs of the partitions hashed to it, with one bounded
+//! mailbox. A shard appends inline, drains its mailbox, and only then asks for syncs: that is the group
+//! commit. Syncs run on threads of their own and come back as commands.
+//!
+//! - [`owner`]: the loop.
+//! - [`log_of`]: one partition's log, replica and waiting appends.
+//! - [`sync`]: the sync threads.
+
+mod log_of;
+mod owner;
+mod sync;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millstream_log as log;
+use millstream_protocol::message::{Durability, TopicConfig};
+use millstream_protocol::{ErrorCode, Failure, Offset, TopicPartition};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::data_dir::DataDir;
+use crate::error::{StartError, shutting_down};
+use crate::limits::SHARD_MAILBOX_MAX;
+use crate::partition::{Append, Partition};
+
+/// Everything that makes a shard act.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open {
+        spec: Box<Spec>,
+        reply: oneshot::Sender<Arc<Partition>>,
+    },
+    Append {
+        id: TopicPartition,
+        append: Append,
+    },
+    /// A sync of this partition's log is over.
+    Synced {
+        id: TopicPartition,
+        done: log::SyncDone,
+    },
+    DeleteRecords {
+        id: TopicPartition,
+        before: Offset,
+        reply: oneshot::Sender<Result<Offset, Failure>>,
+    },
+    Describe {
+        id: TopicPartition,
+        reply: oneshot::Sender<Result<LogDescription, Failure>>,
+    },
+    SetConfig {
+        id: TopicPartition,
+        config: log::Config,
+        durability: Durability,
+    },
+    /// Forgets the partition; its files are the caller's from then on.
+    Close {
+        id: TopicPartition,
+        reason: Failure,
+        reply: oneshot::Sender<()>,
+    },
+    /// Time to look after retention and marks.
+    Tick,
+    /// Finish what is there, sync and close every log cleanly, and end.
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
+    /// Look at the abort flag.
+    Wake,
+}
+
+/// A partition to open.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) id: TopicPartition,
+    pub(crate) topic: Arc<str>,
+    pub(crate) folder: PathBuf,
+    pub(crate) config: log::Config,
+    pub(crate) durability: Durability,
+    /// The folder existed before, so a missing one is a loss.
+    pub(crate) must_exist: bool,
+}
+
+/// Sizes and ages of one log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogDescription {
+    pub bytes: u64,
+    pub segments: u32,
+    /// Of the oldest segment's first record; -1 when there is none.
+    pub oldest_timestamp: i64,
+}
+
+/// The running shards.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    mailboxes: Vec<mpsc::Sender<Command>>,
+    /// Ends the loops without finishing anything, as a crash would.
+    abort: Arc<AtomicBool>,
+}
+
+impl Shards {
+    /// Starts `shards` owners and `sync_threads` sync threads. They keep the data folder's lock.
+    pub(crate) fn start(shards: usize, sync_threads: usize, data_dir: &Arc<DataDir>) -> Result<Self, StartError> {
+        let abort = Arc::new(AtomicBool::new(false));
+        let failed = |e: std::io::Error| StartError::Part { part: "a shard thread", reason: e.to_string() };
+        let syncs = sync::start(sync_threads, data_dir).map_err(failed)?;
+        let mut mailboxes = Vec::new();
+        for number in 0..shards {
+            let (mailbox, commands) = mpsc::channel(SHARD_MAILBOX_MAX);
+            let owner = owner::Owner::new(owner::Parts {
+                mailbox: mailbox.clone(),
+                runtime: Handle::current(),
+                syncs: syncs.clone(),
+                abort: Arc::clone(&abort),
+                _data_dir: Arc::clone(data_dir),
+            });
+            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+            thread.spawn(move || owner.run(commands)).map_err(failed)?;
+            mailboxes.push(mailbox);
+        }
+        Ok(Shards { mailboxes, abort })
+    }
+
+    /// The mailbox of the shard that owns this partition.
+    pub(crate) fn mailbox_of(&self, id: TopicPartition) -> &mpsc::Sender<Command> {
+        let hash = (id.topic.0 as u64) ^ ((id.topic.0 >> 64) as u64);
+        let place = hash.wrapping_add(u64::from(id.partition.0)) % self.mailboxes.len() as u64;
+        &self.mailboxes[place as usize]
+    }
+
+    /// Opens a partition on its shard.
+    pub(crate) async fn open(&self, spec: Spec) -> Result<Arc<Partition>, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let mailbox = self.mailbox_of(spec.id);
+        mailbox.send(Command::Open { spec: Box::new(spec), reply }).await.map_err(|_| shutting_down())?;
+        answer.await.map_err(|_| shutting_down())
+    }
+
+    /// One timer for all: a shard that is busy skips a tick.
+    pub(crate) fn tick(&self) {
+        for mailbox in &self.mailboxes {
+            let _ = mailbox.try_send(Command::Tick);
+        }
+    }
+
+    /// Closes every log cleanly and ends the shards.
+    pub(crate) async fn shutdown(&self) {
+        let mut answers = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (reply, answer) = oneshot::channel();
+            if mailbox.send(Command::Shutdown { reply }).await.is_ok() {
+                answers.push(answer);
+            }
+        }
+        for answer in answers {
+            let _ = answer.await;
+        }
+    }
+
+    /// Ends the shards as they are, as a crash would.
+    pub(crate) fn abort(&self) {
+        self.abort.store(true, Ordering::Release);
+        for mailbox in &self.mailboxes {
+            // A full mailbox is being worked on: its owner sees the flag without this.
+            let _ = mailbox.try_send(Command::Wake);
+        }
+    }
+}
+
+/// What a log needs to know of a topic's settings, all of which are `Some`.
+pub(crate) fn log_config(effective: &TopicConfig) -> log::Config {
+    let defaults = log::Config::default();
+    log::Config {
+        segment_bytes: effective.segment_bytes.unwrap_or(defaults.segment_bytes),
+        segment_ms: effective.segment_ms.unwrap_or(defaults.segment_ms),
+        // -1, or anything below zero, is for ever.
+        retention_ms: effective.retention_ms.filter(|ms| *ms >= 0),
+        retention_bytes: effective.retention_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+        batch_bytes_max: effective.batch_bytes_max.map_or(defaults.batch_bytes_max, |bytes| bytes as usize),
+        ..defaults
+    }
+}
+
+/// A log's error in the wire's words; the message names the partition.
+pub(crate) fn failure_of(error: &log::Error, partition: &Partition) -> Failure {
+    let code = log_of::code_of(error);
+    let advice = match code {
+        ErrorCode::DiskFull => ": free some space on the broker's disk",
+        _ => "",
+    };
+    Failure::new(code, format!("{}/{}: {error}{advice}", partition.topic(), partition.index()))
+}
