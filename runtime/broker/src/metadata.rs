@@ -228,8 +228,9 @@ mod tests {
             async move {
                 let data_dir = Arc::new(DataDir::open(&path).unwrap());
                 let metadata = Metadata::open(&data_dir).unwrap();
-                for _ in 0..commands {
-                    metadata.submit(Command::AllocateProducerIds { count: 1 }).await.unwrap();
+                let submits = (0..commands).map(|_| metadata.submit(Command::AllocateProducerIds { count: 1 }));
+                for applied in futures_util::future::join_all(submits).await {
+                    applied.unwrap();
                 }
                 let missing = Command::DeletePipeline { name: "x".into() };
                 assert_eq!(metadata.submit(missing).await.unwrap_err().code, ErrorCode::UnknownPipeline);

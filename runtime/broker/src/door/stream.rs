@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -15,9 +16,12 @@ use tokio::sync::mpsc;
 
 use super::session::Session;
 use super::{Core, Lifeline, dispatch, subscribe};
+use crate::limits::DRAIN_MS_MAX;
 
 /// Answers written per flush at most.
 const FRAMES_PER_FLUSH: usize = 64;
+/// How long an ended stream waits for the client's acknowledgement; below the drain's own end.
+const FINISH_WAIT: Duration = Duration::from_millis(DRAIN_MS_MAX / 2);
 
 /// A request that was started.
 pub(super) enum Pending {
@@ -54,8 +58,15 @@ pub(super) async fn run(
     let Ok(Some(mut writer)) = answers.await else { return };
     match taken_over {
         Some(frame) => subscribe::run(&core, &frame, writer, lifeline).await,
-        None => writer.finish(),
+        None => finish(&mut writer).await,
     }
+}
+
+/// Ends a stream and waits, for a while, until the client has everything: a connection that is closed before loses it.
+pub(super) async fn finish(writer: &mut FrameWriter) {
+    writer.finish();
+    // A client that is gone or does not read loses no more by this.
+    let _ = tokio::time::timeout(FINISH_WAIT, writer.stopped()).await;
 }
 
 /// The frame, or the end of this stream; a broken protocol ends the whole connection.

@@ -10,7 +10,7 @@ use millstream_protocol::message::{Batches, Subscribe, SubscribeEntry};
 use millstream_protocol::{ErrorCode, Failure, Offset};
 use millstream_transport::{Frame, FrameWriter, OutFrame};
 
-use super::{Core, Lifeline};
+use super::{Core, Lifeline, stream};
 use crate::partition::{Fetched, Partition};
 
 /// Smallest useful soft limit, so that a client can't ask for a frame per batch by mistake.
@@ -40,7 +40,7 @@ pub(super) async fn run(core: &Core, frame: &Frame, mut writer: FrameWriter, mut
         Err(failure) => {
             // The client may be gone; there is nobody else to tell.
             let _ = writer.fail(&frame.header, &failure).await;
-            writer.finish();
+            stream::finish(&mut writer).await;
             return;
         }
     };
@@ -57,7 +57,7 @@ pub(super) async fn run(core: &Core, frame: &Frame, mut writer: FrameWriter, mut
         ended = subscription.serve(core, request.entries) => ended,
     };
     if ended.is_ok() {
-        subscription.writer.finish();
+        stream::finish(&mut subscription.writer).await;
     }
 }
 

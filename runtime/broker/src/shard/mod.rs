@@ -9,6 +9,8 @@
 mod log_of;
 mod owner;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
