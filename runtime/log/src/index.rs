@@ -19,7 +19,7 @@ use millstream_protocol::Offset;
 use millstream_protocol::batch::BatchHeader;
 
 use crate::names::Kind;
-use crate::storage::{File, Storage, read_full_at, write_all_at};
+use crate::storage::{File, Storage, read_file, read_full_at, write_all_at};
 
 pub(crate) const OFFSET_ENTRY_LEN: usize = 8;
 pub(crate) const TIME_ENTRY_LEN: usize = 12;
@@ -36,6 +36,13 @@ pub(crate) struct OffsetEntry {
 pub(crate) struct TimeEntry {
     pub(crate) timestamp: i64,
     pub(crate) last_offset: Offset,
+}
+
+impl TimeEntry {
+    /// Whether this is an entry for that batch.
+    pub(crate) fn names(&self, header: &BatchHeader) -> bool {
+        (self.timestamp, self.last_offset) == (header.max_timestamp, header.last_offset())
+    }
 }
 
 /// Items that one thread appends while any number read, without locks. `W` words each.
@@ -91,6 +98,31 @@ pub(crate) struct LiveIndex {
 impl LiveIndex {
     pub(crate) fn new(base: Offset) -> Self {
         LiveIndex { base, offsets: Growing::new(), times: Growing::new() }
+    }
+
+    /// Takes over the files of a closed log. `None` when they can't be indexes.
+    pub(crate) fn load(storage: &dyn Storage, base: Offset) -> io::Result<Option<Self>> {
+        let offsets = read_file(storage, &Kind::Index.name(base))?;
+        let times = read_file(storage, &Kind::TimeIndex.name(base))?;
+        let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
+        if !offsets.len().is_multiple_of(OFFSET_ENTRY_LEN) || !times.len().is_multiple_of(TIME_ENTRY_LEN) {
+            return Ok(None);
+        }
+        let index = LiveIndex::new(base);
+        for entry in offsets.chunks_exact(OFFSET_ENTRY_LEN) {
+            index.offsets.push([u64::from_be_bytes(*entry.first_chunk().expect("an entry has 8 bytes"))]);
+        }
+        for entry in times.chunks_exact(TIME_ENTRY_LEN) {
+            let timestamp = u64::from_be_bytes(*entry.first_chunk().expect("an entry has 12 bytes"));
+            let relative = u32::from_be_bytes(*entry[8..].first_chunk().expect("an entry has 12 bytes"));
+            index.times.push([timestamp, u64::from(relative)]);
+        }
+        Ok(Some(index))
+    }
+
+    pub(crate) fn last(&self) -> (Option<OffsetEntry>, Option<TimeEntry>) {
+        let offset = self.offsets.len().checked_sub(1).map(|at| self.offset_entry(at));
+        (offset, self.times.len().checked_sub(1).map(|at| self.time_entry(at)))
     }
 
     pub(crate) fn push_offset(&self, entry: OffsetEntry) {
@@ -166,6 +198,15 @@ impl Indexer {
     pub(crate) fn new(base: Offset, interval: u64) -> Self {
         let none = TimeEntry { timestamp: NO_TIMESTAMP, last_offset: base };
         Indexer { interval, since_entry: 0, largest: none, indexed: NO_TIMESTAMP }
+    }
+
+    /// Goes on after the entries of an index, whose last ones are these.
+    pub(crate) fn resume(base: Offset, interval: u64, last: Option<TimeEntry>) -> Self {
+        let mut indexer = Indexer::new(base, interval);
+        if let Some(last) = last {
+            (indexer.largest, indexer.indexed) = (last, last.timestamp);
+        }
+        indexer
     }
 
     /// Takes note of a batch whose header already has its place in the log.

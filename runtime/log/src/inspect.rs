@@ -8,12 +8,13 @@ use millstream_protocol::Offset;
 
 use crate::checkpoint::{Checkpoint, State};
 use crate::config::Config;
+use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::index::{FileIndex, Indexer, LiveIndex, NO_TIMESTAMP};
-use crate::names::{self, CHECKPOINT, Kind, TEMPORARY};
+use crate::names::{self, CHECKPOINT, EPOCHS, Kind, TEMPORARY};
 use crate::producers::Producers;
 use crate::snapshot::{self, Snapshot};
-use crate::storage::{File, Storage, read_file};
+use crate::storage::{File, Storage, read_file, read_full_at};
 use crate::walk::{Step, Walk};
 
 /// What a folder holds.
@@ -23,6 +24,9 @@ pub(crate) struct Inspection {
     pub(crate) segments: Vec<Found>,
     pub(crate) end: Offset,
     pub(crate) producers: Producers,
+    pub(crate) epochs: Epochs,
+    /// The file of epochs was of no use; these are the batches'.
+    pub(crate) epochs_rebuilt: bool,
     pub(crate) clean: bool,
     /// Where the valid part of the last segment to keep ends, when there is more in the file.
     pub(crate) torn: Option<Torn>,
@@ -58,6 +62,7 @@ struct Inspector<'a> {
     /// No checkpoint tells how much to expect, so all of it is.
     strict: bool,
     snapshot: Snapshot,
+    epochs: Option<Epochs>,
     scanned_bytes: u64,
 }
 
@@ -71,9 +76,12 @@ pub(crate) fn inspect(storage: &dyn Storage, config: &Config, now_ms: i64) -> Re
     let first = bases.first().copied().unwrap_or_default();
     let strict = saved.is_none();
     let state = saved.unwrap_or(State { start: first, ..State::default() });
-    let inspector = Inspector { storage, config, state, strict, snapshot: Snapshot::default(), scanned_bytes: 0 };
+    let epochs = Epochs::load(storage).map_err(|e| Error::io(EPOCHS, e))?;
+    let snapshot = Snapshot::default();
+    let inspector = Inspector { storage, config, state, strict, snapshot, epochs, scanned_bytes: 0 };
     let mut inspection = inspector.run(&bases, now_ms, &names)?;
-    inspection.leftovers.extend(names.iter().filter(|name| name.ends_with(TEMPORARY)).cloned());
+    let unfinished = [CHECKPOINT, EPOCHS].map(|name| format!("{name}{TEMPORARY}"));
+    inspection.leftovers.extend(unfinished.into_iter().filter(|name| names.contains(name)));
     let kept = |base: Offset| inspection.segments.iter().any(|segment| segment.base == base);
     let stray = names.iter().filter(|name| match names::parse(name) {
         Some((base, Kind::Snapshot)) => base > inspection.end || !(kept(base) || base == inspection.end),
@@ -119,9 +127,17 @@ impl Inspector<'_> {
         if end < self.state.start {
             return Err(self.missing(end, "the log ends before its start"));
         }
+        let epochs_rebuilt = self.epochs.is_none() && end > self.state.start;
+        let mut epochs = match self.epochs.take() {
+            Some(epochs) => epochs,
+            None => rebuild_epochs(&segments)?,
+        };
+        epochs.cut(end);
         Ok(Inspection {
             state: self.state,
             end,
+            epochs,
+            epochs_rebuilt,
             producers: self.snapshot.producers,
             clean,
             torn,
@@ -181,9 +197,12 @@ impl Inspector<'_> {
             let reason = format!("the segment ends at offset {}, the next one begins at {next}", segment.end);
             return Err(corrupt(segment, segment.size, reason));
         }
-        let following = read_file(self.storage, &Kind::Snapshot.name(next)).ok().flatten();
-        if let Some(snapshot) = following.and_then(|bytes| snapshot::decode(&bytes)) {
-            segment.appended_ms = snapshot.appended_ms;
+        let mut head = Vec::with_capacity(snapshot::HEAD_LEN);
+        let following = self.storage.open(&Kind::Snapshot.name(next));
+        if following.is_ok_and(|file| read_full_at(&*file, 0, snapshot::HEAD_LEN, &mut head).is_ok())
+            && let Some((_, appended_ms)) = snapshot::decode_head(&head)
+        {
+            segment.appended_ms = appended_ms;
         }
         Ok(())
     }
@@ -231,10 +250,7 @@ impl Inspector<'_> {
         loop {
             match walk.step()? {
                 Step::Batch { header, .. } if header.last_offset() < entry.last_offset => {}
-                Step::Batch { header, .. } => {
-                    let found = (header.last_offset(), header.max_timestamp);
-                    return Ok(found == (entry.last_offset, entry.timestamp));
-                }
+                Step::Batch { header, .. } => return Ok(entry.names(&header)),
                 Step::End | Step::Damage { .. } => return Ok(false),
             }
         }
@@ -279,19 +295,43 @@ impl Inspector<'_> {
         }
     }
 
-    /// The last segment of a cleanly closed log, by its index files and headers alone. `false` when they
-    /// don't fit it.
+    /// The last segment of a cleanly closed log, by its index files and the batches after their last
+    /// entries. `false` when they don't fit it.
     fn load_last(&mut self, segment: &mut Found) -> Result<bool, Error> {
-        let before = self.snapshot.clone();
-        // Headers are read anyway to fill the live indexes; it is the checksums that are skipped.
-        match self.scan_one(segment, false)? {
-            None if segment.end == self.state.mark.offset => Ok(true),
-            Some((position, reason)) => Err(corrupt(segment, position, reason)),
-            None => {
-                self.snapshot = before;
-                Ok(false)
+        let name = Kind::Log.name(segment.base);
+        let io = |e| Error::io(name.clone(), e);
+        let Some(index) = LiveIndex::load(self.storage, segment.base).map_err(io)? else { return Ok(false) };
+        let (offset, time) = index.last();
+        let expected = if offset.is_none() { Some(segment.base) } else { None };
+        let from = offset.map_or(0, |entry| entry.position);
+        let mut indexer = Indexer::resume(segment.base, self.config.index_interval_bytes, time);
+        let file = Arc::clone(&segment.file);
+        let mut walk = Walk::headers(&*file, from, segment.size, expected);
+        let mut end = segment.base;
+        // The entry's own batch is indexed already.
+        let mut indexed = offset.map(|entry| entry.last_offset);
+        loop {
+            match walk.step().map_err(io)? {
+                Step::Batch { header, .. } if indexed.is_some_and(|last| last != header.last_offset()) => {
+                    return Ok(false);
+                }
+                Step::Batch { position, header } => {
+                    if indexed.take().is_none() {
+                        indexer.note(&index, &header, position);
+                    }
+                    end = header.next_offset();
+                }
+                Step::End => break,
+                Step::Damage { .. } => return Ok(false),
             }
         }
+        if end != self.state.mark.offset {
+            return Ok(false);
+        }
+        (segment.end, segment.largest_timestamp) = (end, indexer.largest.timestamp);
+        segment.rebuilt = Some((index, indexer));
+        // The producers are those of the snapshot made when the log was closed; else all of it is read.
+        Ok(self.snapshot.offset == end)
     }
 
     /// Checks every byte of the segments from `from` on, which nobody vouches for beyond the mark. Keeps
@@ -344,10 +384,12 @@ impl Inspector<'_> {
         let file = Arc::clone(&segment.file);
         let (index, mut indexer) =
             (LiveIndex::new(segment.base), Indexer::new(segment.base, self.config.index_interval_bytes));
-        let mut walk = match checked {
+        let epochs = self.epochs.clone();
+        let walk = match checked {
             true => Walk::checked(&*file, 0, segment.size, Some(segment.base)),
             false => Walk::headers(&*file, 0, segment.size, Some(segment.base)),
         };
+        let mut walk = walk.with_epochs(epochs.as_ref());
         segment.end = segment.base;
         let stop = loop {
             match walk.step().map_err(|e| Error::io(Kind::Log.name(segment.base), e))? {
@@ -369,4 +411,23 @@ impl Inspector<'_> {
 
 fn corrupt(segment: &Found, position: u64, reason: String) -> Error {
     Error::Corrupt { file: Kind::Log.name(segment.base), position, reason }
+}
+
+/// The epochs that the batches themselves name.
+fn rebuild_epochs(segments: &[Found]) -> Result<Epochs, Error> {
+    let mut epochs = Epochs::default();
+    for segment in segments {
+        let mut walk = Walk::headers(&*segment.file, 0, segment.size, Some(segment.base));
+        loop {
+            match walk.step().map_err(|e| Error::io(Kind::Log.name(segment.base), e))? {
+                Step::Batch { position, header } => {
+                    let assigned = epochs.assign(header.leader_epoch, header.base_offset);
+                    assigned.map_err(|e| corrupt(segment, position, e.to_string()))?;
+                }
+                Step::End => break,
+                Step::Damage { position, reason } => return Err(corrupt(segment, position, reason)),
+            }
+        }
+    }
+    Ok(epochs)
 }

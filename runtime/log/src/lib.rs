@@ -13,6 +13,8 @@
 mod checkpoint;
 mod config;
 mod disk;
+mod dump;
+mod epochs;
 mod error;
 mod index;
 mod inspect;
@@ -31,6 +33,7 @@ mod walk;
 
 pub use config::{APPEND_BYTES_MAX, Config, SEGMENT_BYTES_MAX};
 pub use disk::DiskStorage;
+pub use dump::{Dump, Dumped, dump};
 pub use error::Error;
 pub use log::{Appended, Description, Log};
 pub use memory::MemoryStorage;

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, HEADER_LEN, patch_header};
@@ -11,9 +11,10 @@ use millstream_protocol::{LeaderEpoch, Offset};
 
 use crate::checkpoint::{Checkpoint, Mark};
 use crate::config::{APPEND_BYTES_MAX, Config, SEGMENT_BYTES_MAX};
+use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::index::{Indexer, LiveIndex, NO_TIMESTAMP};
-use crate::names::Kind;
+use crate::names::{EPOCHS, Kind};
 use crate::producers::{Producers, Verdict};
 use crate::reader::{Reader, Shared};
 use crate::recovery::{self, Recovery};
@@ -146,6 +147,7 @@ impl<S: Storage> Log<S> {
             self.or_fence("the checkpoint", cleared)?;
             self.sync.says_clean = false;
         }
+        self.begin_epoch(epoch)?;
         if self.must_roll(bytes as u64, appended.end_offset, now_ms) {
             self.roll()?;
         }
@@ -163,7 +165,21 @@ impl<S: Storage> Log<S> {
         self.sync.now_ms = now_ms;
         self.sync.unmarked_bytes += bytes as u64;
         self.end = placed.last().expect("something was placed").0.next_offset();
+        self.shared.end.store(self.end.0, Ordering::Release);
         Ok(appended)
+    }
+
+    /// Takes note, durably, of a leader epoch that writes for the first time.
+    fn begin_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), Error> {
+        let mut epochs = Epochs::clone(&self.shared.epochs.load());
+        if epochs.assign(epoch, self.end)? {
+            match epochs.save(&*self.storage).map_err(|e| Error::io(EPOCHS, e)) {
+                Err(Error::Io { what, source }) => self.or_fence(&what, Err(source))?,
+                saved => saved?,
+            }
+            self.shared.epochs.store(Arc::new(epochs));
+        }
+        Ok(())
     }
 
     /// Gives fresh batches their offsets and finds the duplicates. Changes nothing but the scratch headers.
@@ -427,11 +443,5 @@ impl<S: Storage> std::fmt::Debug for Log<S> {
         let mut out = f.debug_struct("Log");
         out.field("start", &self.start_offset()).field("end", &self.end).field("fenced", &self.fenced);
         out.finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    pub(crate) fn start_at(start: Offset) -> AtomicI64 {
-        AtomicI64::new(start.0)
     }
 }

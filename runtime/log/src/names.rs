@@ -7,6 +7,8 @@ use millstream_protocol::Offset;
 pub(crate) const TEMPORARY: &str = ".tmp";
 /// See [`crate::checkpoint`].
 pub(crate) const CHECKPOINT: &str = "log-checkpoint";
+/// See [`crate::epochs`].
+pub(crate) const EPOCHS: &str = "leader-epochs";
 
 /// The files that belong to an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

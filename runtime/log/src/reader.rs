@@ -10,6 +10,7 @@ use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, check_batch, decode_batch};
 use millstream_protocol::{Columns, Offset};
 
+use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::segment::Segment;
 use crate::storage::{File, Storage, read_full_at};
@@ -22,6 +23,9 @@ pub(crate) struct Shared {
     pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
     /// First offset that may be read.
     pub(crate) start: AtomicI64,
+    /// End of what was appended.
+    pub(crate) end: AtomicI64,
+    pub(crate) epochs: ArcSwap<Epochs>,
     pub(crate) verify_reads: AtomicBool,
     pub(crate) decompressed_bytes_max: AtomicUsize,
     /// The closed segment read last, kept open for the next read.
@@ -52,23 +56,27 @@ impl Reader {
         if offset < start || offset > end {
             return Err(Error::OutOfRange { offset, start, end });
         }
-        if offset == end {
+        // Loaded before the segments, which therefore hold everything before it.
+        let end = end.min(Offset(self.shared.end.load(Ordering::Acquire)));
+        if offset >= end {
             return Ok(Bytes::new());
         }
         let segments = self.shared.segments.load();
-        let first = segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
-        for segment in &segments[first..] {
-            if segment.base >= end {
-                break;
-            }
-            let Some(file) = self.open(segment, offset, end)? else {
-                continue;
-            };
-            if let Some(found) = segment.locate(&*self.shared.storage, &*file, offset)? {
-                return self.read_from(segment, &*file, found, (bytes_max, end));
+        let holder = segments.partition_point(|segment| segment.base <= offset).checked_sub(1);
+        let Some(segment) = holder.map(|holder| &segments[holder]) else {
+            // Deleted between the two looks.
+            return Err(Error::OutOfRange { offset, start: self.start_offset(), end });
+        };
+        let Some(file) = self.open(segment, offset, end)? else {
+            return Err(segment.corrupt(0, format!("offset {offset} belongs here and is missing")));
+        };
+        match segment.locate(&*self.shared.storage, &*file, offset)? {
+            Some(found) if found.1.base_offset <= offset => self.read_from(segment, &*file, found, (bytes_max, end)),
+            found => {
+                let at = found.map_or(segment.size(), |found| found.0);
+                Err(segment.corrupt(at, format!("offset {offset} belongs before here and is missing")))
             }
         }
-        Ok(Bytes::new())
     }
 
     /// The file of a segment; `OutOfRange` when the segment was deleted meanwhile.
@@ -107,19 +115,18 @@ impl Reader {
         (position, first): (u64, BatchHeader),
         (bytes_max, end): (usize, Offset),
     ) -> Result<Bytes, Error> {
-        if first.next_offset() > end {
-            return Ok(Bytes::new());
-        }
         let left = usize::try_from(segment.size() - position).unwrap_or(usize::MAX);
         let want = bytes_max.max(first.total_len()).min(left);
         let mut bytes = Vec::new();
         read_full_at(file, position, want, &mut bytes).map_err(|e| segment.io(e))?;
         let verify = self.shared.verify_reads.load(Ordering::Relaxed);
+        let epochs = self.shared.epochs.load();
         let mut taken = 0;
         let mut expected = first.base_offset;
         while let Ok(header) = BatchHeader::decode(&bytes[taken..]) {
             let Some(batch) = bytes.get(taken..taken + header.total_len()) else { break };
-            if header.next_offset() > end {
+            // The first one is checked all the same: it may not be what it says.
+            if taken > 0 && header.next_offset() > end {
                 break;
             }
             let at = position + taken as u64;
@@ -127,8 +134,17 @@ impl Reader {
                 let found = header.base_offset;
                 return Err(segment.corrupt(at, format!("a batch at offset {found} where {expected} belongs")));
             }
-            if verify && let Err(e) = check_batch(batch) {
-                return Err(segment.corrupt(at, e.to_string()));
+            if verify {
+                check_batch(batch).map_err(|e| segment.corrupt(at, e.to_string()))?;
+                if epochs.at(header.base_offset) != Some(header.leader_epoch) {
+                    let epoch = header.leader_epoch.0;
+                    return Err(
+                        segment.corrupt(at, format!("a batch with leader epoch {epoch}, which did not write it"))
+                    );
+                }
+            }
+            if header.next_offset() > end {
+                return Ok(Bytes::new());
             }
             taken += header.total_len();
             expected = header.next_offset();
@@ -178,8 +194,13 @@ impl Reader {
         let Some(file) = self.open(segment, start, start)? else { return Ok(None) };
         let storage = &*self.shared.storage;
         // All records up to the entry are older; so is every batch before the one it names.
-        let after = segment.time_hint(storage, timestamp).map_or(segment.base, |entry| entry.last_offset);
-        let Some((position, _)) = segment.locate(storage, &*file, after.max(start))? else { return Ok(None) };
+        let hint = segment.time_hint(storage, timestamp);
+        let after = hint.map_or(segment.base, |entry| entry.last_offset);
+        let Some((mut position, header)) = segment.locate(storage, &*file, after.max(start))? else { return Ok(None) };
+        if hint.is_some_and(|hint| hint.last_offset >= start && !hint.names(&header)) {
+            // An index that doesn't fit is not believed.
+            position = segment.locate(storage, &*file, segment.base.max(start))?.map_or(position, |found| found.0);
+        }
         let mut walk = Walk::headers(&*file, position, segment.size(), None);
         loop {
             match walk.step().map_err(|e| segment.io(e))? {

@@ -2,7 +2,7 @@
 //! cut short by a crash and done again. At the end everything kept is on the disk and the mark says so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_protocol::Offset;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::index::LiveIndex;
 use crate::inspect::{Found, Inspection, Torn, inspect};
 use crate::log::{Active, Log, SyncState};
-use crate::names::{CHECKPOINT, Kind};
+use crate::names::{CHECKPOINT, EPOCHS, Kind};
 use crate::reader::Shared;
 use crate::segment::{Live, Segment};
 use crate::storage::{Storage, delete_if_there};
@@ -44,7 +44,9 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
     let shared = Shared {
         storage: Arc::clone(&storage) as Arc<dyn Storage>,
         segments: ArcSwap::from_pointee(segments),
-        start: Shared::start_at(found.state.start),
+        start: AtomicI64::new(found.state.start.0),
+        end: AtomicI64::new(found.end.0),
+        epochs: ArcSwap::from_pointee(std::mem::take(&mut found.epochs)),
         verify_reads: AtomicBool::new(config.verify_reads),
         decompressed_bytes_max: AtomicUsize::new(config.decompressed_bytes_max),
         opened: ArcSwapOption::empty(),
@@ -88,6 +90,9 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
     }
     if !found.clean {
         storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
+    }
+    if found.epochs_rebuilt {
+        found.epochs.save(storage).map_err(|e| Error::io(EPOCHS, e))?;
     }
     let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
     Ok((checkpoint, recovery))

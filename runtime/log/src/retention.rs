@@ -1,6 +1,7 @@
 //! The ways a log gets shorter at its front, and how it is closed. The new start is durable before any
 //! file goes, so a crash in between only leaves files that the next opening removes.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,7 +9,7 @@ use millstream_protocol::Offset;
 
 use crate::error::Error;
 use crate::log::Log;
-use crate::names::{CHECKPOINT, Kind, parse};
+use crate::names::{CHECKPOINT, EPOCHS, Kind, parse};
 use crate::segment::Segment;
 use crate::storage::{Storage, delete_if_there};
 
@@ -41,7 +42,11 @@ impl<S: Storage> Log<S> {
         let expired = |appended_ms: i64| retention_ms.is_some_and(|age| now_ms.saturating_sub(appended_ms) >= age);
         let active_expired = expired(self.active.last_ms);
         if self.active.segment.size() > 0 && (self.is_aged(now_ms) || active_expired) {
-            self.roll()?;
+            // A full disk must not keep old segments from being deleted.
+            match self.roll() {
+                Err(Error::DiskFull) => {}
+                rolled => rolled?,
+            }
         }
         let segments = self.shared.segments.load_full();
         let closed = &segments[..segments.len() - 1];
@@ -67,9 +72,9 @@ impl<S: Storage> Log<S> {
     fn raise_start(&mut self, start: Offset) -> Result<(), Error> {
         // Into both slots: losing one must not bring records back.
         for _ in 0..2 {
-            let saved = self.checkpoint.update(true, |state| state.start = start);
-            if let Err(source) = saved {
-                return Err(Error::io(CHECKPOINT, source));
+            match self.checkpoint.update(true, |state| state.start = start) {
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => return Err(Error::DiskFull),
+                saved => self.or_fence(CHECKPOINT, saved)?,
             }
         }
         self.shared.start.store(start.0, Ordering::Release);
@@ -134,7 +139,7 @@ impl<S: Storage> Log<S> {
     }
 
     /// Snapshots of earlier closings.
-    fn delete_stray_snapshots(&self) -> std::io::Result<()> {
+    fn delete_stray_snapshots(&self) -> io::Result<()> {
         let segments = self.shared.segments.load();
         for name in self.storage.list()? {
             let Some((offset, Kind::Snapshot)) = parse(&name) else { continue };
@@ -151,7 +156,7 @@ impl<S: Storage> Log<S> {
     /// The storage's.
     pub fn delete(self) -> Result<(), Error> {
         for name in self.storage.list().map_err(|e| Error::io("the folder", e))? {
-            let ours = parse(&name).is_some() || name == CHECKPOINT;
+            let ours = parse(&name).is_some() || name == CHECKPOINT || name == EPOCHS;
             if ours {
                 delete_if_there(&*self.storage, &name).map_err(|e| Error::io(name, e))?;
             }

@@ -3,8 +3,8 @@
 //! since the batches themselves tell the same.
 //!
 //! ```text
-//! "MSPS" | u16 version = 1 | i64 offset | i64 broker's clock at the last append before it | u32 producers |
-//! per producer: i64 id | i16 epoch | i64 last seen | u8 batches |
+//! "MSPS" | u16 version = 1 | i64 offset | i64 broker's clock at the last append before it |
+//! u32 crc32c of all before | u32 producers | per producer: i64 id | i16 epoch | i64 last seen | u8 batches |
 //!     per batch: i32 base sequence | i32 last sequence | i64 base offset | i64 last offset |
 //! u32 crc32c of all before
 //! ```
@@ -19,6 +19,8 @@ use crate::producers::{BATCHES_KEPT, Producer, Producers, Sent};
 
 const MAGIC: [u8; 4] = *b"MSPS";
 const VERSION: u16 = 1;
+/// Magic to the first checksum.
+pub(crate) const HEAD_LEN: usize = 26;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
@@ -33,6 +35,8 @@ pub(crate) fn encode(offset: Offset, appended_ms: i64, producers: &Producers) ->
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&offset.0.to_be_bytes());
     out.extend_from_slice(&appended_ms.to_be_bytes());
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_be_bytes());
     let count = u32::try_from(producers.known.len()).expect("producers are limited far below");
     out.extend_from_slice(&count.to_be_bytes());
     for (id, producer) in &producers.known {
@@ -58,12 +62,8 @@ pub(crate) fn decode(file: &[u8]) -> Option<Snapshot> {
     if crc32c::crc32c(body) != u32::from_be_bytes(*crc) {
         return None;
     }
-    let mut rest = body;
-    if take::<4>(&mut rest)? != MAGIC || u16::from_be_bytes(take(&mut rest)?) != VERSION {
-        return None;
-    }
-    let offset = Offset(i64::from_be_bytes(take(&mut rest)?));
-    let appended_ms = i64::from_be_bytes(take(&mut rest)?);
+    let (offset, appended_ms) = decode_head(body)?;
+    let mut rest = &body[HEAD_LEN..];
     let count = u32::from_be_bytes(take(&mut rest)?);
     let mut producers = Producers::default();
     for _ in 0..count {
@@ -71,6 +71,18 @@ pub(crate) fn decode(file: &[u8]) -> Option<Snapshot> {
         producers.known.insert(id, decode_producer(&mut rest)?);
     }
     rest.is_empty().then_some(Snapshot { offset, appended_ms, producers })
+}
+
+/// Offset and clock of a snapshot, by its first [`HEAD_LEN`] bytes.
+pub(crate) fn decode_head(file: &[u8]) -> Option<(Offset, i64)> {
+    let mut rest: &[u8] = file.first_chunk::<HEAD_LEN>()?;
+    let computed = crc32c::crc32c(&rest[..HEAD_LEN - 4]);
+    if take::<4>(&mut rest)? != MAGIC || u16::from_be_bytes(take(&mut rest)?) != VERSION {
+        return None;
+    }
+    let offset = Offset(i64::from_be_bytes(take(&mut rest)?));
+    let appended_ms = i64::from_be_bytes(take(&mut rest)?);
+    (u32::from_be_bytes(take(&mut rest)?) == computed).then_some((offset, appended_ms))
 }
 
 fn decode_producer(rest: &mut &[u8]) -> Option<Producer> {

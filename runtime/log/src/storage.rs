@@ -117,6 +117,8 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 pub(crate) fn write_all_at(file: &dyn File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
     // Linux takes at most 1024 parts in one call.
     const PARTS_MAX: usize = 1024;
+    // Empty parts would look like a disk that takes nothing.
+    IoSlice::advance_slices(&mut parts, 0);
     while !parts.is_empty() {
         let now = parts.len().min(PARTS_MAX);
         let written = file.write_at(&parts[..now], at)?;

@@ -7,6 +7,7 @@ use std::io;
 use millstream_protocol::Offset;
 use millstream_protocol::batch::{BatchHeader, HEADER_LEN};
 
+use crate::epochs::Epochs;
 use crate::storage::{File, read_full_at};
 
 /// Where the bytes that a batch's CRC covers begin (from the attributes on).
@@ -38,6 +39,7 @@ pub(crate) struct Walk<'a> {
     /// The offset the next batch must have; not known at first when starting in the middle.
     expected: Option<Offset>,
     checked: bool,
+    epochs: Option<&'a Epochs>,
     window: Vec<u8>,
     window_at: u64,
 }
@@ -45,12 +47,17 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Walks headers from `at`, which must begin a batch, to `end`, which must end one.
     pub(crate) fn headers(file: &'a dyn File, at: u64, end: u64, expected: Option<Offset>) -> Self {
-        Walk { file, at, end, expected, checked: false, window: Vec::new(), window_at: at }
+        Walk { file, at, end, expected, checked: false, epochs: None, window: Vec::new(), window_at: at }
     }
 
     /// The same, with checksums.
     pub(crate) fn checked(file: &'a dyn File, at: u64, end: u64, expected: Option<Offset>) -> Self {
         Walk { checked: true, ..Walk::headers(file, at, end, expected) }
+    }
+
+    /// Also checks that every batch has the leader epoch that its offset was written under.
+    pub(crate) fn with_epochs(self, epochs: Option<&'a Epochs>) -> Self {
+        Walk { epochs, ..self }
     }
 
     /// Where the next step begins.
@@ -76,6 +83,11 @@ impl<'a> Walk<'a> {
         }
         if let Some(expected) = self.expected.filter(|expected| *expected != header.base_offset) {
             return damage(format!("a batch at offset {} where {expected} belongs", header.base_offset));
+        }
+        if let Some(epochs) = self.epochs
+            && epochs.at(header.base_offset) != Some(header.leader_epoch)
+        {
+            return damage(format!("a batch with leader epoch {}, which did not write it", header.leader_epoch.0));
         }
         if self.checked {
             let computed = self.checksum(position + CRC_FROM, after)?;

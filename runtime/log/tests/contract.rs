@@ -1,5 +1,7 @@
 //! What a log promises, over memory and over a real disk alike.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use millstream_log::{DiskStorage, Error, MemoryStorage, Storage};

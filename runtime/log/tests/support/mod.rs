@@ -1,9 +1,14 @@
 //! What the log's tests share: batches, logs over any storage, and reading everything back.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
-use millstream_log::{Config, Log, Storage};
+use millstream_log::{Config, File, Log, MemoryStorage, Storage};
 use millstream_protocol::batch::{BatchBuilder, BatchHeader, Compression, split_batches};
 use millstream_protocol::{LeaderEpoch, Offset, ProducerId};
 
@@ -79,4 +84,144 @@ pub(crate) fn read_all<S: Storage>(log: &Log<S>) -> Vec<(BatchHeader, Bytes)> {
         }
     }
     all
+}
+
+/// Storage that begins to fail on command, in front of another.
+#[derive(Clone, Debug)]
+pub(crate) struct Faulty {
+    inner: MemoryStorage,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug)]
+struct Faults {
+    /// Changes (writes, syncs, renames ...) that still succeed.
+    changes: AtomicI64,
+    /// Bytes that still fit on the disk.
+    room: AtomicI64,
+    sync_fails: AtomicBool,
+    syncs: AtomicI64,
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    inner: Arc<dyn File>,
+    faults: Arc<Faults>,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: MemoryStorage) -> Self {
+        let faults = Faults {
+            changes: AtomicI64::new(i64::MAX),
+            room: AtomicI64::new(i64::MAX),
+            sync_fails: AtomicBool::new(false),
+            syncs: AtomicI64::new(0),
+        };
+        Faulty { inner, faults: Arc::new(faults) }
+    }
+
+    pub(crate) fn fail_changes_after(&self, changes: i64) {
+        self.faults.changes.store(changes, Ordering::Relaxed);
+    }
+
+    /// The disk takes `bytes` more.
+    pub(crate) fn set_room(&self, bytes: i64) {
+        self.faults.room.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.faults.sync_fails.store(fail, Ordering::Relaxed);
+    }
+
+    pub(crate) fn syncs(&self) -> i64 {
+        self.faults.syncs.load(Ordering::Relaxed)
+    }
+}
+
+impl Faults {
+    fn change(&self) -> io::Result<()> {
+        if self.changes.fetch_sub(1, Ordering::Relaxed) > 0 { Ok(()) } else { Err(io::Error::other("injected")) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        if self.sync_fails.load(Ordering::Relaxed) { Err(io::Error::other("injected")) } else { self.change() }
+    }
+}
+
+impl Faulty {
+    fn file(&self, inner: Arc<dyn File>) -> Arc<dyn File> {
+        Arc::new(FaultyFile { inner, faults: Arc::clone(&self.faults) })
+    }
+}
+
+impl Storage for Faulty {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(self.file(self.inner.open(name)?))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.faults.change()?;
+        Ok(self.file(self.inner.create(name)?))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.inner.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.faults.change()?;
+        self.inner.rename(from, to)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.faults.change()?;
+        self.inner.delete(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.faults.sync()
+    }
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        self.inner.read_at(at, len, into)
+    }
+
+    /// Writes what fits, as a disk does that fills up.
+    fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        self.faults.change()?;
+        let size = self.inner.size()?;
+        let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let grows = (at + whole.len() as u64).saturating_sub(size) as i64;
+        let room = self.faults.room.load(Ordering::Relaxed).max(0);
+        let fits = if grows <= room { whole.len() } else { whole.len() - (grows - room) as usize };
+        self.faults.room.fetch_sub(grows.min(room), Ordering::Relaxed);
+        if fits == 0 && !whole.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.inner.write_at(&[IoSlice::new(&whole[..fits])], at)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.inner.size()
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.faults.change()?;
+        let freed = self.inner.size()?.saturating_sub(size) as i64;
+        let room = &self.faults.room;
+        let _ = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| Some(room.saturating_add(freed)));
+        self.inner.truncate(size)
+    }
+
+    fn allocate(&self, _from: u64, len: u64) -> io::Result<()> {
+        let full = self.faults.room.load(Ordering::Relaxed) < len as i64;
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.faults.sync()
+    }
 }

@@ -1,0 +1,179 @@
+//! Disks that fill up and disks that fail; readers beside a busy writer.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic and has its own threads")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use millstream_log::{Config, DiskStorage, Error, Log, MemoryStorage};
+use millstream_protocol::Offset;
+use millstream_protocol::batch::{check_batch, split_batches};
+use support::{EPOCH, Faulty, append, batch, fill, open, read_all, small, sync};
+
+#[test]
+fn a_full_disk_refuses_appends_and_nothing_else() {
+    for room in (0..1_400).step_by(7) {
+        let memory = MemoryStorage::new();
+        let storage = Faulty::new(memory.clone());
+        let mut log = open(storage.clone());
+        fill(&mut log, 0..20, 2);
+        storage.set_room(room);
+        let mut tag = 20;
+        // Several batches in one append: some of them may fit.
+        while log.append(&[batch(tag, &[1, 2]), batch(tag + 1, &[3])], EPOCH, 0).is_ok() {
+            tag += 2;
+        }
+        let error = log.append(&[batch(tag, &[1])], EPOCH, 0);
+        assert!(matches!(error, Err(Error::DiskFull) | Ok(_)), "room {room}: {error:?}");
+        let before = read_all(&log);
+        assert_eq!(before.last().unwrap().0.next_offset(), log.end_offset());
+        // What is there can be made durable and survives; nothing that was refused comes back.
+        sync(&mut log);
+        let left = memory.copy();
+        let (reopened, recovery) = Log::open(left, small(), 0).unwrap();
+        assert_eq!((read_all(&reopened), recovery.truncated_bytes), (before.clone(), 0), "room {room}");
+        // Deleting makes room, and the log goes on.
+        log.delete_records(Offset(30)).unwrap();
+        storage.set_room(100_000);
+        fill(&mut log, 50..60, 2);
+        assert_eq!(read_all(&log).len(), 10 + before.iter().filter(|b| b.0.base_offset >= Offset(30)).count());
+        drop(log);
+        open(memory);
+    }
+}
+
+#[test]
+fn retention_works_on_a_full_disk() {
+    let storage = Faulty::new(MemoryStorage::new());
+    let config = Config { retention_ms: Some(10), ..small() };
+    let (mut log, _) = Log::open(storage.clone(), config, 0).unwrap();
+    fill(&mut log, 0..40, 2);
+    storage.set_room(0);
+    assert!(log.apply_retention(100).unwrap() > 0);
+}
+
+#[test]
+fn a_failed_sync_fences_for_ever() {
+    let storage = Faulty::new(MemoryStorage::new());
+    let mut log = open(storage.clone());
+    fill(&mut log, 0..5, 2);
+    assert_eq!(sync(&mut log), Offset(10));
+    fill(&mut log, 5..7, 2);
+    storage.fail_syncs(true);
+    let job = log.begin_sync().unwrap();
+    // Appends go on meanwhile; the next sync waits.
+    fill(&mut log, 7..8, 2);
+    assert!(log.begin_sync().is_none());
+    assert!(log.finish_sync(job.run()).is_err());
+    storage.fail_syncs(false);
+    let syncs = storage.syncs();
+    let append = log.append(&[batch(9, &[1])], EPOCH, 0);
+    assert!(matches!(append, Err(Error::Fenced { .. })), "{append:?}");
+    assert!(log.begin_sync().is_none());
+    assert!(matches!(log.delete_records(Offset(2)), Err(Error::Fenced { .. })));
+    assert!(matches!(log.apply_retention(0), Err(Error::Fenced { .. })));
+    assert_eq!((log.durable_end(), storage.syncs()), (Offset(10), syncs));
+    // What was there is still served.
+    assert_eq!(read_all(&log).len(), 8);
+    assert!(matches!(log.close(), Err(Error::Fenced { .. })));
+}
+
+#[test]
+fn group_commit_covers_what_was_appended_before_it() {
+    let storage = Faulty::new(MemoryStorage::new());
+    let mut log = open(storage);
+    assert!(log.begin_sync().is_none());
+    // Over several segments.
+    fill(&mut log, 0..40, 2);
+    let job = log.begin_sync().unwrap();
+    assert_eq!(job.end(), Offset(80));
+    fill(&mut log, 40..60, 2);
+    let done = std::thread::spawn(|| job.run()).join().unwrap();
+    assert_eq!(log.finish_sync(done).unwrap(), Offset(80));
+    assert_eq!(log.durable_end(), Offset(80));
+    assert_eq!(sync(&mut log), Offset(120));
+    assert!(log.begin_sync().is_none());
+}
+
+#[test]
+fn without_syncs_from_outside_files_do_not_pile_up() {
+    let storage = Faulty::new(MemoryStorage::new());
+    let mut log = open(storage.clone());
+    let before = storage.syncs();
+    fill(&mut log, 0..400, 2);
+    assert!(log.describe().segments > 30);
+    assert!(storage.syncs() > before + 60);
+}
+
+#[test]
+fn a_failed_write_fences() {
+    let storage = Faulty::new(MemoryStorage::new());
+    let mut log = open(storage.clone());
+    fill(&mut log, 0..5, 2);
+    storage.fail_changes_after(0);
+    assert!(log.append(&[batch(9, &[1])], EPOCH, 0).is_err());
+    storage.fail_changes_after(1_000);
+    assert!(matches!(log.append(&[batch(9, &[1])], EPOCH, 0), Err(Error::Fenced { .. })));
+}
+
+#[test]
+fn what_is_too_large_or_stale_is_refused() {
+    let (mut log, _) = Log::open(MemoryStorage::new(), Config { batch_bytes_max: 200, ..small() }, 0).unwrap();
+    append(&mut log, &[batch(1, &[1])]);
+    let error = log.append(&[batch(1, &[1; 20])], EPOCH, 0);
+    assert!(matches!(error, Err(Error::TooLarge { max: 200, .. })), "{error:?}");
+    let error = log.append(&[batch(1, &[1])], millstream_protocol::LeaderEpoch(EPOCH.0 - 1), 0);
+    assert!(matches!(error, Err(Error::StaleEpoch { .. })), "{error:?}");
+    assert_eq!(log.end_offset(), Offset(1));
+}
+
+/// Readers run through the log again and again while it grows, rolls and loses its oldest segments.
+#[test]
+fn readers_follow_rolls_and_deletions() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { retention_bytes: Some(5_000), ..small() };
+    let (mut log, _) = Log::open(DiskStorage::open(folder.path()).unwrap(), config, 0).unwrap();
+    fill(&mut log, 0..10, 2);
+    let end = Arc::new(AtomicI64::new(log.end_offset().0));
+    let done = Arc::new(AtomicBool::new(false));
+    let read = || {
+        let (reader, end, done) = (log.reader(), Arc::clone(&end), Arc::clone(&done));
+        std::thread::spawn(move || {
+            let (mut next, mut seen) = (Offset(0), 0);
+            while !done.load(Ordering::Acquire) || next.0 < end.load(Ordering::Acquire) {
+                match reader.read(next, 700, Offset(end.load(Ordering::Acquire))) {
+                    Ok(bytes) => {
+                        for found in split_batches(&bytes) {
+                            let (header, batch) = found.unwrap();
+                            check_batch(&batch).unwrap();
+                            assert_eq!(header.base_offset, next);
+                            next = header.next_offset();
+                            seen += 1;
+                        }
+                    }
+                    Err(Error::OutOfRange { start, .. }) => next = start,
+                    Err(e) => panic!("{e}"),
+                }
+                let found = reader.offset_for_timestamp(1_000 + next.0 / 2, next).unwrap();
+                assert!(found.is_none_or(|found| found < next));
+            }
+            seen
+        })
+    };
+    let readers = [read(), read()];
+    for tag in 10..2_000 {
+        fill(&mut log, tag..tag + 1, 2);
+        end.store(log.end_offset().0, Ordering::Release);
+        if tag % 20 == 0 {
+            log.apply_retention(0).unwrap();
+            sync(&mut log);
+        }
+    }
+    done.store(true, Ordering::Release);
+    for reader in readers {
+        assert!(reader.join().unwrap() > 0);
+    }
+    assert!(log.start_offset() > Offset(3_000));
+}
