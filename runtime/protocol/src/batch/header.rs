@@ -237,3 +237,18 @@ pub fn patch_header(header: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) 
     header[0..8].copy_from_slice(&base_offset.0.to_be_bytes());
     header[LENGTH_END..MAGIC_AT].copy_from_slice(&epoch.0.to_be_bytes());
 }
+
+/// A copy of a whole batch under another producer id and sequence number, with its new checksum.
+///
+/// # Panics
+/// When `batch` is shorter than a batch header.
+pub fn restamp(batch: &[u8], id: ProducerId, epoch: i16, base_sequence: i32) -> Bytes {
+    assert!(batch.len() >= HEADER_LEN, "a batch header has {HEADER_LEN} bytes, got {}", batch.len());
+    let mut copy = batch.to_vec();
+    copy[43..51].copy_from_slice(&id.0.to_be_bytes());
+    copy[51..53].copy_from_slice(&epoch.to_be_bytes());
+    copy[53..57].copy_from_slice(&base_sequence.to_be_bytes());
+    let crc = compute_crc(&copy);
+    copy[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    Bytes::from(copy)
+}

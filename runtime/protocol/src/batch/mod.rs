@@ -19,7 +19,7 @@ mod varint;
 pub use build::BatchBuilder;
 pub use compression::Compression;
 pub use decode::{decode_batch, decode_batches};
-pub use header::{BatchHeader, HEADER_LEN, check_batch, check_new_batch, patch_header, split_batches};
+pub use header::{BatchHeader, HEADER_LEN, check_batch, check_new_batch, patch_header, restamp, split_batches};
 
 #[cfg(test)]
 mod tests;

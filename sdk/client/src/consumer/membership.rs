@@ -1,0 +1,238 @@
+//! A member's session: one task that sends heartbeats, keeps the assignment they bring, and joins again when
+//! the group forgot the member. The consumer looks at the assignment between two batches.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use millstream_protocol::message::{GroupHeartbeat, GroupHeartbeatAck, LeaveGroup};
+use millstream_protocol::{ErrorCode, TopicPartition};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::by_topic;
+use crate::Error;
+use crate::backoff::Backoff;
+use crate::link::Link;
+
+pub(super) struct Membership {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    link: Arc<Link>,
+    group: String,
+    topics: Vec<String>,
+    session_timeout: Duration,
+    session: Mutex<Session>,
+    /// Tells the consumer.
+    changed: Notify,
+    /// Tells the task that the consumer let go of something.
+    report: Notify,
+}
+
+#[derive(Default)]
+struct Session {
+    member_id: String,
+    generation: u32,
+    /// Counts the times this member was thrown out and joined again.
+    epoch: u64,
+    /// What should be read.
+    target: BTreeSet<TopicPartition>,
+    /// What may still be read: everything ever given in this epoch that was not released.
+    owned: BTreeSet<TopicPartition>,
+    /// The task gave up.
+    failed: Option<Error>,
+}
+
+impl Membership {
+    pub(super) async fn join(
+        link: Arc<Link>,
+        group: &str,
+        topics: &[String],
+        session_timeout: Duration,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            link,
+            group: group.to_owned(),
+            topics: topics.to_vec(),
+            session_timeout,
+            session: Mutex::default(),
+            changed: Notify::new(),
+            report: Notify::new(),
+        });
+        let sent_at = Instant::now();
+        let ack = shared.link.retry(async || shared.beat().await).await?;
+        let interval = shared.take(ack);
+        let task = tokio::spawn(Arc::clone(&shared).run(sent_at, interval));
+        Ok(Membership { shared, task })
+    }
+
+    /// The epoch and what should be read in it.
+    pub(super) fn target(&self) -> Result<(u64, BTreeSet<TopicPartition>), Error> {
+        let session = self.shared.lock();
+        match &session.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok((session.epoch, session.target.clone())),
+        }
+    }
+
+    /// Says that nothing but `reading` is read any more.
+    pub(super) fn release(&self, epoch: u64, reading: &BTreeSet<TopicPartition>) {
+        let mut session = self.shared.lock();
+        if session.epoch != epoch {
+            return;
+        }
+        let before = session.owned.len();
+        // What was given since `reading` was taken stays.
+        let Session { owned, target, .. } = &mut *session;
+        owned.retain(|key| reading.contains(key) || target.contains(key));
+        if owned.len() != before {
+            self.shared.report.notify_one();
+        }
+    }
+
+    /// Member id and generation to commit with; those of another epoch are refused by the broker.
+    pub(super) fn identity(&self, epoch: u64) -> (String, u32) {
+        let session = self.shared.lock();
+        if session.epoch == epoch && !session.member_id.is_empty() {
+            (session.member_id.clone(), session.generation)
+        } else {
+            ("none".to_owned(), 0)
+        }
+    }
+
+    /// The broker no longer takes commits of this epoch.
+    pub(super) fn rejoin(&self, epoch: u64) {
+        let mut session = self.shared.lock();
+        if session.epoch == epoch {
+            session.lose();
+            self.shared.report.notify_one();
+            self.shared.changed.notify_one();
+        }
+    }
+
+    pub(super) async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    pub(super) async fn leave(self) -> Result<(), Error> {
+        self.task.abort();
+        let (group, member_id) = (self.shared.group.clone(), self.shared.lock().member_id.clone());
+        match self.shared.link.call(&LeaveGroup { group, member_id }).await {
+            Err(error) if error.code() != ErrorCode::UnknownMember => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Session {
+    /// Thrown out: nothing may be read until the group gives it anew.
+    fn lose(&mut self) {
+        *self = Session { epoch: self.epoch + 1, ..Session::default() };
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        // Every change is a plain assignment: a panic can't leave it half done.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn beat(&self) -> Result<(u64, GroupHeartbeatAck), Error> {
+        let (epoch, request) = {
+            let session = self.lock();
+            let request = GroupHeartbeat {
+                group: self.group.clone(),
+                member_id: session.member_id.clone(),
+                generation: session.generation,
+                client_name: self.link.settings().client_name.clone(),
+                topics: self.topics.clone(),
+                session_timeout_ms: u32::try_from(self.session_timeout.as_millis()).unwrap_or(u32::MAX),
+                owned: by_topic(&session.owned),
+            };
+            (session.epoch, request)
+        };
+        let answer = tokio::time::timeout(self.session_timeout, self.link.call_once(&request));
+        match answer.await {
+            Ok(answer) => Ok((epoch, answer?)),
+            Err(_) => Err(crate::link::timeout("heartbeat", self.session_timeout)),
+        }
+    }
+
+    /// Takes the answer over; returns when to send the next heartbeat.
+    fn take(&self, (epoch, ack): (u64, GroupHeartbeatAck)) -> Duration {
+        let mut session = self.lock();
+        let interval = Duration::from_millis(u64::from(ack.heartbeat_interval_ms.max(10)));
+        if session.epoch != epoch {
+            return Duration::ZERO;
+        }
+        session.member_id = ack.member_id;
+        session.generation = ack.generation;
+        let target: BTreeSet<TopicPartition> = ack
+            .assignment
+            .iter()
+            .flat_map(|list| {
+                list.partitions.iter().map(|partition| TopicPartition { topic: list.topic, partition: *partition })
+            })
+            .collect();
+        // Counted as owned from here on, so that no later report can miss what the consumer starts.
+        session.owned.extend(&target);
+        if session.target != target {
+            session.target = target;
+            self.changed.notify_one();
+        }
+        interval
+    }
+
+    async fn run(self: Arc<Self>, mut heard_at: Instant, mut interval: Duration) {
+        let mut backoff = Backoff::default();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = self.report.notified() => {}
+            }
+            let sent_at = Instant::now();
+            match self.beat().await {
+                Ok(answer) => {
+                    backoff.reset();
+                    heard_at = sent_at;
+                    interval = self.take(answer);
+                }
+                Err(error) if error.code() == ErrorCode::UnknownMember => {
+                    tracing::info!(group = self.group, "the group does not know this member any more, joining again");
+                    self.lose();
+                    interval = Duration::ZERO;
+                }
+                Err(error) if error.is_retriable() => {
+                    tracing::debug!(group = self.group, %error, "heartbeat failed");
+                    if heard_at.elapsed() >= self.session_timeout && !self.lock().member_id.is_empty() {
+                        tracing::warn!(
+                            group = self.group,
+                            "no heartbeat within the session timeout, partitions given up"
+                        );
+                        self.lose();
+                    }
+                    interval = backoff.next_pause();
+                }
+                Err(error) => {
+                    self.lock().failed = Some(error);
+                    self.changed.notify_one();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lose(&self) {
+        self.lock().lose();
+        self.changed.notify_one();
+    }
+}

@@ -1,0 +1,278 @@
+//! Where records wait to be sent: one open batch per partition, full ones in order behind it. Locked for a
+//! moment per record by whoever sends, and for a moment per round by the driver.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use millstream_protocol::batch::{BatchBuilder, HEADER_LEN};
+use millstream_protocol::partitioner::partition_for_key;
+
+use super::Settings;
+use super::receipt::{Completion, Receipt};
+use crate::Error;
+use crate::link::Topic;
+
+/// Builders kept for reuse.
+const BUILDERS_MAX: usize = 64;
+
+/// A record, borrowed from wherever it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Parts<'a> {
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: &'a [(Bytes, Option<Bytes>)],
+    pub(super) timestamp: i64,
+    pub(super) partition: Option<u32>,
+}
+
+/// A batch with its records, not yet encoded.
+pub(super) struct Filled {
+    /// Batches are numbered as they are opened; per partition that is their order.
+    pub(super) number: u64,
+    pub(super) partition: u32,
+    pub(super) builder: BatchBuilder,
+    pub(super) completion: Arc<Completion>,
+    pub(super) opened_at: Instant,
+}
+
+/// What became of a record that was offered.
+pub(super) enum Pushed {
+    Taken {
+        receipt: Receipt,
+        /// The driver has something new to look at.
+        wake: bool,
+    },
+    /// The buffer memory is used up.
+    Full,
+}
+
+pub(super) struct Accumulator {
+    settings: Settings,
+    topic: Option<Topic>,
+    open: Vec<Option<Filled>>,
+    ready: VecDeque<Filled>,
+    builders: Vec<BatchBuilder>,
+    /// Bytes of all records that are not acknowledged.
+    buffered: usize,
+    /// Bytes of each batch that is not acknowledged; open ones stand with 0.
+    outstanding: BTreeMap<u64, usize>,
+    next_number: u64,
+    /// Where records without a key go until their batch is full.
+    sticky: u32,
+    /// Batches with a lower number go without lingering.
+    flush_before: u64,
+    closed: Option<Error>,
+    /// The first failure since the last flush.
+    failed: Option<Error>,
+}
+
+impl Accumulator {
+    pub(super) fn new(settings: Settings) -> Self {
+        Accumulator {
+            settings,
+            topic: None,
+            open: Vec::new(),
+            ready: VecDeque::new(),
+            builders: Vec::new(),
+            buffered: 0,
+            outstanding: BTreeMap::new(),
+            next_number: 0,
+            sticky: rand::random(),
+            flush_before: 0,
+            closed: None,
+            failed: None,
+        }
+    }
+
+    pub(super) fn topic(&self) -> Option<&Topic> {
+        self.topic.as_ref()
+    }
+
+    /// Sets the topic, or what changed about it; the number of partitions never falls.
+    pub(super) fn set_topic(&mut self, topic: Topic) {
+        let partitions = self.open.len().max(topic.partitions as usize);
+        self.open.resize_with(partitions, || None);
+        self.topic = Some(topic);
+    }
+
+    /// Puts a record into the open batch of its partition.
+    ///
+    /// # Errors
+    /// The producer is closed, or the record can never be taken.
+    pub(super) fn push(&mut self, parts: &Parts<'_>) -> Result<Pushed, Error> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        if self.buffered >= self.settings.buffer_bytes {
+            return Ok(Pushed::Full);
+        }
+        let partition = self.partition_of(parts)?;
+        let bytes = self.check_size(parts)?;
+        let slot = partition as usize;
+        let target = self.target_bytes();
+        let over = |filled: &Filled| filled.builder.bytes() + bytes > target;
+        let mut wake = self.open[slot].as_ref().is_some_and(over);
+        if wake {
+            self.fill(slot);
+        }
+        let partition = if wake && parts.key.is_none() { self.partition_of(parts)? } else { partition };
+        let slot = partition as usize;
+        if self.open[slot].is_none() {
+            let opened = self.open_batch(partition);
+            self.open[slot] = Some(opened);
+            wake = true;
+        }
+        let filled = self.open[slot].as_mut().expect("it was opened just now");
+        let before = filled.builder.bytes();
+        push_record(&mut filled.builder, parts);
+        let after = filled.builder.bytes();
+        let receipt = filled.completion.receipt(filled.builder.len() - 1);
+        self.buffered += after - before;
+        if after >= target {
+            self.fill(slot);
+            wake = true;
+        }
+        Ok(Pushed::Taken { receipt, wake })
+    }
+
+    fn partition_of(&self, parts: &Parts<'_>) -> Result<u32, Error> {
+        let partitions = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        match (parts.partition, parts.key) {
+            (Some(partition), _) if partition < partitions => Ok(partition),
+            (Some(partition), _) => {
+                let name = self.topic.as_ref().map_or("", |topic| &*topic.name);
+                let message = format!("topic `{name}` has {partitions} partitions, there is no partition {partition}");
+                Err(Error::Invalid(message))
+            }
+            (None, Some(key)) => Ok(partition_for_key(key, partitions).0),
+            (None, None) => Ok(self.sticky % partitions.max(1)),
+        }
+    }
+
+    fn check_size(&self, parts: &Parts<'_>) -> Result<usize, Error> {
+        let (key, value) = (parts.key.map_or(0, <[u8]>::len), parts.value.map_or(0, <[u8]>::len));
+        let header_bytes: usize =
+            parts.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+        let bytes = BatchBuilder::record_bytes_max(key, value, parts.headers.len(), header_bytes);
+        let limit = self.topic.as_ref().map_or(usize::MAX, |topic| topic.batch_bytes_max);
+        if bytes + HEADER_LEN > limit {
+            let message = format!("record of {bytes} bytes is over the topic's limit of {limit} bytes per batch");
+            return Err(Error::Invalid(message));
+        }
+        Ok(bytes)
+    }
+
+    /// Batches are full at this size.
+    fn target_bytes(&self) -> usize {
+        let limit = self.topic.as_ref().map_or(usize::MAX, |topic| topic.batch_bytes_max);
+        self.settings.batch_bytes.min(limit)
+    }
+
+    fn open_batch(&mut self, partition: u32) -> Filled {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.outstanding.insert(number, 0);
+        Filled {
+            number,
+            partition,
+            builder: self.builders.pop().unwrap_or_else(|| BatchBuilder::new(self.settings.compression)),
+            completion: Arc::new(Completion::new(partition)),
+            opened_at: Instant::now(),
+        }
+    }
+
+    /// Moves an open batch behind the ready ones.
+    fn fill(&mut self, slot: usize) {
+        let Some(filled) = self.open[slot].take() else { return };
+        if self.sticky as usize % self.open.len() == slot {
+            self.sticky = (slot as u32).wrapping_add(1);
+        }
+        self.outstanding.insert(filled.number, filled.builder.bytes() - HEADER_LEN);
+        self.ready.push_back(filled);
+    }
+
+    /// Everything that is to be sent now, in order per partition: full batches, and open ones that waited
+    /// their time, of partitions that are `free`. Also when the next one will have.
+    pub(super) fn collect(&mut self, now: Instant, free: impl Fn(u32) -> bool) -> (Vec<Filled>, Option<Instant>) {
+        let mut next: Option<Instant> = None;
+        for slot in 0..self.open.len() {
+            let Some(filled) = &self.open[slot] else { continue };
+            let due = filled.opened_at + self.settings.linger;
+            let urgent = filled.number < self.flush_before || self.closed.is_some();
+            if !free(slot as u32) {
+                // An acknowledgement makes it free and wakes the driver.
+            } else if urgent || due <= now {
+                self.fill(slot);
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        (self.ready.drain(..).collect(), next)
+    }
+
+    /// A builder that was built from, for the next batch.
+    pub(super) fn give_back(&mut self, builder: BatchBuilder) {
+        if self.builders.len() < BUILDERS_MAX {
+            self.builders.push(builder);
+        }
+    }
+
+    /// The batch is no longer on its way.
+    pub(super) fn finish(&mut self, number: u64, failed: Option<&Error>) {
+        self.buffered = self.buffered.saturating_sub(self.outstanding.remove(&number).unwrap_or(0));
+        if let Some(error) = failed {
+            self.failed.get_or_insert_with(|| error.clone());
+        }
+    }
+
+    /// Makes everything buffered go now; the number that [`Accumulator::is_flushed`] asks for.
+    pub(super) fn flush(&mut self) -> u64 {
+        self.flush_before = self.next_number;
+        self.next_number
+    }
+
+    pub(super) fn is_flushed(&self, before: u64) -> bool {
+        self.outstanding.first_key_value().is_none_or(|(first, _)| *first >= before)
+    }
+
+    pub(super) fn take_failed(&mut self) -> Option<Error> {
+        self.failed.take()
+    }
+
+    /// Takes no more records. What is buffered is still sent.
+    pub(super) fn close(&mut self, error: Error) {
+        self.closed.get_or_insert(error);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Batches that are not acknowledged.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Gives up on everything that the driver has not taken.
+    pub(super) fn abandon(&mut self, error: &Error) -> Vec<Filled> {
+        self.close(error.clone());
+        (0..self.open.len()).for_each(|slot| self.fill(slot));
+        self.ready.drain(..).collect()
+    }
+}
+
+fn push_record(builder: &mut BatchBuilder, parts: &Parts<'_>) {
+    if parts.headers.is_empty() {
+        builder.push_simple(parts.timestamp, parts.key, parts.value);
+    } else {
+        let headers = parts.headers.iter().map(|(name, value)| (&name[..], value.as_deref()));
+        builder.push(parts.timestamp, parts.key, parts.value, headers);
+    }
+}
+
+/// The time between now and then, for sleeping.
+pub(super) fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}

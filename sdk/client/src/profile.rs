@@ -1,0 +1,111 @@
+//! Where a client gets address, CA and token from when it is not told: the profile file that a broker
+//! writes for its own account. `MILLSTREAM_PROFILE` names one; else they lie in a registry by address.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Names a profile file that goes before the registry.
+const PROFILE_VARIABLE: &str = "MILLSTREAM_PROFILE";
+/// Where clients connect when nobody says.
+pub(crate) const DEFAULT_SERVER: &str = "127.0.0.1:9094";
+
+/// Contents of a profile file. Its token is a secret: `Debug` leaves it out.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profile {
+    pub(crate) server: String,
+    /// PEM.
+    pub(crate) ca: String,
+    pub(crate) token: String,
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Profile").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Profile {
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::Credentials(format!("cannot read profile {}: {error}", path.display())))?;
+        serde_yaml::from_str(&text)
+            .map_err(|error| Error::Credentials(format!("profile {} is not usable: {error}", path.display())))
+    }
+
+    /// The profile for `server`: the one `MILLSTREAM_PROFILE` names, else the registry's.
+    pub(crate) fn find(server: Option<&str>) -> Result<Self, Error> {
+        if let Some(path) = variable(PROFILE_VARIABLE) {
+            return Profile::read(Path::new(&path));
+        }
+        let server = server.unwrap_or(DEFAULT_SERVER);
+        let Some(registry) = registry() else {
+            return Err(Error::Credentials(format!(
+                "no credentials for {server}: this account has no home folder; set {PROFILE_VARIABLE} to a profile file"
+            )));
+        };
+        match file_names(server).map(|name| registry.join(name)).find(|path| path.exists()) {
+            Some(path) => Profile::read(&path),
+            None => Err(Error::Credentials(format!(
+                "no credentials for {server} in {}; is a broker of this account running there? For another's, set \
+                 {PROFILE_VARIABLE} to its profile file",
+                registry.display()
+            ))),
+        }
+    }
+}
+
+/// The file names a broker at `server` may have registered under.
+fn file_names(server: &str) -> impl Iterator<Item = String> + use<> {
+    let (host, port) = server.rsplit_once(':').unwrap_or((server, "9094"));
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let same: &[&str] = if host == "localhost" { &["127.0.0.1", "::1"] } else { &[] };
+    let hosts = [host].into_iter().chain(same.iter().map(|host| (*host).to_owned()));
+    let port = port.to_owned();
+    hosts.map(move |host| format!("{host}_{port}.yaml"))
+}
+
+fn registry() -> Option<PathBuf> {
+    let config = variable("MILLSTREAM_CONFIG_DIR").map(PathBuf::from);
+    let config = config.or_else(|| variable("XDG_CONFIG_HOME").map(|dir| Path::new(&dir).join("millstream")));
+    let config = config.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config/millstream")));
+    Some(config?.join("profiles"))
+}
+
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_an_address() {
+        let check = |server: &str, expected: &[&str]| {
+            assert_eq!(file_names(server).collect::<Vec<_>>(), expected);
+        };
+        check("127.0.0.1:9094", &["127.0.0.1_9094.yaml"]);
+        check("localhost:9", &["localhost_9.yaml", "127.0.0.1_9.yaml", "::1_9.yaml"]);
+        check("[::1]:9", &["::1_9.yaml"]);
+        check("host", &["host_9094.yaml"]);
+    }
+
+    #[test]
+    fn a_profile_is_read_or_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.yaml");
+        std::fs::write(&path, "server: a:1\nca: |\n  PEM\n  LINES\ntoken: t\n").unwrap();
+        let profile = Profile::read(&path).unwrap();
+        assert_eq!((profile.server.as_str(), profile.ca.as_str()), ("a:1", "PEM\nLINES\n"));
+        assert!(!format!("{profile:?}").contains("token"));
+        std::fs::write(&path, "server: a:1\n").unwrap();
+        let error = Profile::read(&path).unwrap_err().to_string();
+        assert!(error.contains("p.yaml is not usable"), "{error}");
+        let error = Profile::read(&dir.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("cannot read profile"), "{error}");
+    }
+}
