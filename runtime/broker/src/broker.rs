@@ -35,6 +35,7 @@ impl Broker {
     pub async fn start(config: Config) -> Result<Broker, StartError> {
         credentials::check_exposure(&config)?;
         check_settings(&config)?;
+        raise_open_files();
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || open_data_dir(&opening)).await;
         let (data_dir, credentials) = opened.map_err(|e| part("the data folder", &e))??;
@@ -139,6 +140,16 @@ fn check_settings(config: &Config) -> Result<(), StartError> {
     check("topics.batch_bytes_max", fits, "at most limits.batch_bytes_max")?;
     let room = limits.produce_bytes_in_flight_max >= limits.batch_bytes_max as usize;
     check("limits.produce_bytes_in_flight_max", room, "at least limits.batch_bytes_max")
+}
+
+/// Every partition keeps a few files open, and the usual soft limit of 1024 is soon reached.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files can't be raised; many partitions may not open");
+    }
 }
 
 async fn tick(topics: Arc<Topics>) {

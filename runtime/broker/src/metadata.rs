@@ -42,13 +42,12 @@ struct Pending {
 }
 
 struct Store {
-    database: Database,
+    data_dir: Arc<DataDir>,
+    /// Absent after a failed commit: what is on disk is not known until it was read again.
+    database: Option<Database>,
     state: watch::Sender<Arc<State>>,
     /// Commands in the log table.
     logged: u64,
-    /// After a failed commit nothing is written any more: what is on disk is not known.
-    failed: Option<String>,
-    _data_dir: Arc<DataDir>,
 }
 
 impl Metadata {
@@ -63,7 +62,7 @@ impl Metadata {
         let (state, logged) = replay(&database).map_err(failed)?;
         let (publish, state) = watch::channel(Arc::new(state));
         let (mailbox, requests) = mpsc::channel(METADATA_MAILBOX_MAX);
-        let store = Store { database, state: publish, logged, failed: None, _data_dir: Arc::clone(data_dir) };
+        let store = Store { data_dir: Arc::clone(data_dir), database: Some(database), state: publish, logged };
         let thread = std::thread::Builder::new().name("metadata".into()).spawn(move || store.run(requests));
         thread.map_err(|e| failed(e.to_string()))?;
         Ok(Metadata { state, mailbox })
@@ -109,6 +108,14 @@ fn create_database(file: &Path) -> Result<Database, redb::Error> {
     transaction.open_table(SNAPSHOT)?;
     transaction.commit()?;
     Ok(database)
+}
+
+fn unwritable(error: &redb::Error) -> Failure {
+    let code = match error {
+        redb::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => ErrorCode::DiskFull,
+        _ => ErrorCode::StorageUnavailable,
+    };
+    Failure::new(code, format!("metadata can't be written: {error}; look at the broker's disk, then retry"))
 }
 
 /// Snapshot and log as they lie in the tables.
@@ -167,36 +174,47 @@ impl Store {
 
     /// One transaction for all that was waiting.
     fn commit(&mut self, batch: Vec<Pending>) {
-        let mut state = State::clone(&self.state.borrow());
-        let first = state.applied() + 1;
-        let outcomes: Vec<_> = batch.iter().map(|request| state.apply(&request.command)).collect();
-        let written = match &self.failed {
-            Some(reason) => Err(reason.clone()),
-            None => self.write(first, &batch, &state).map_err(|e| e.to_string()),
-        };
-        match written {
-            Ok(()) => {
+        let committed = self.reopen().and_then(|()| {
+            let mut state = State::clone(&self.state.borrow());
+            let first = state.applied() + 1;
+            let outcomes: Vec<_> = batch.iter().map(|request| state.apply(&request.command)).collect();
+            self.write(first, &batch, &state).map_err(|e| unwritable(&e))?;
+            Ok((state, outcomes))
+        });
+        match committed {
+            Ok((state, outcomes)) => {
                 self.state.send_replace(Arc::new(state));
                 for (request, outcome) in batch.into_iter().zip(outcomes) {
                     // Whoever asked may have gone away.
                     let _ = request.reply.send(outcome.map_err(Failure::from));
                 }
             }
-            Err(reason) => {
-                if self.failed.is_none() {
-                    tracing::error!(%reason, "metadata store failed; it refuses changes until the broker is restarted");
-                }
-                let message = format!("metadata can't be written ({reason}): free the disk and restart the broker");
-                self.failed = Some(reason);
+            Err(failure) => {
+                tracing::error!(%failure, "metadata store failed; the next change tries again");
+                self.database = None;
                 for request in batch {
-                    let _ = request.reply.send(Err(Failure::new(ErrorCode::StorageUnavailable, message.clone())));
+                    let _ = request.reply.send(Err(failure.clone()));
                 }
             }
         }
     }
 
+    /// After a failed commit: reads again what is really there.
+    fn reopen(&mut self) -> Result<(), Failure> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        let database = create_database(&self.data_dir.metadata_file()).map_err(|e| unwritable(&e))?;
+        let (state, logged) = replay(&database).map_err(|reason| Failure::new(ErrorCode::CorruptData, reason))?;
+        self.state.send_replace(Arc::new(state));
+        self.logged = logged;
+        self.database = Some(database);
+        Ok(())
+    }
+
     fn write(&mut self, first: u64, batch: &[Pending], state: &State) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let database = self.database.as_ref().expect("opened before every write");
+        let transaction = database.begin_write()?;
         let mut logged = self.logged + batch.len() as u64;
         {
             let mut log = transaction.open_table(LOG)?;

@@ -170,6 +170,7 @@ impl Topics {
     pub async fn alter(&self, request: &AlterTopic) -> Result<(), Failure> {
         let _changing = self.changing.lock().await;
         let before = self.topic(&request.name)?;
+        refuse_internal(&before)?;
         check_config(&request.config, &self.limits)?;
         if let Some(asked) = request.partitions {
             self.check_room(&request.name, before.partitions, asked)?;
@@ -196,9 +197,7 @@ impl Topics {
     pub async fn delete(self: &Arc<Self>, name: &str) -> Result<Topic, Failure> {
         let _changing = self.changing.lock().await;
         let topic = self.topic(name)?;
-        if topic.internal {
-            return Err(Failure::new(ErrorCode::Forbidden, format!("topic `{name}` is the broker's own")));
-        }
+        refuse_internal(&topic)?;
         self.delete_locked(&topic).await?;
         let (topics, id) = (Arc::clone(self), topic.id);
         tokio::spawn(async move { topics.remove_files(id).await });
@@ -307,6 +306,13 @@ impl Topics {
     pub(crate) fn abort(&self) {
         self.shards.abort();
     }
+}
+
+fn refuse_internal(topic: &Topic) -> Result<(), Failure> {
+    if topic.internal {
+        return Err(Failure::new(ErrorCode::Forbidden, format!("topic `{}` is the broker's own", topic.name)));
+    }
+    Ok(())
 }
 
 fn over(limit: &str, max: u64) -> Failure {

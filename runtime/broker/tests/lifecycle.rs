@@ -1,5 +1,7 @@
 //! What outlives the process: clean restarts, crashes, deleted topics, damaged and foreign folders.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 mod support;
 
 use std::fs;
@@ -193,4 +195,49 @@ async fn unknown_folders_are_left_alone() {
     client.rpc.call(&DeleteTopic { name: "orders".into() }).await.unwrap();
     broker.shutdown().await;
     assert_eq!(fs::read_to_string(stranger.join("readme")).unwrap(), "mine");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn internal_topics_are_the_brokers_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let client = connect(&broker, folder.path()).await;
+    let offsets = client.describe("__consumer_offsets").await.unwrap();
+    assert!(offsets.internal);
+    let name = || offsets.name.clone();
+    let alter = AlterTopic { name: name(), partitions: Some(2), config: TopicConfig::default() };
+    assert_eq!(code(&client.rpc.call(&alter).await.unwrap_err()), ErrorCode::Forbidden);
+    assert_eq!(code(&client.rpc.call(&DeleteTopic { name: name() }).await.unwrap_err()), ErrorCode::Forbidden);
+    let partition = millstream_protocol::PartitionIndex(0);
+    let cut = DeleteRecords { topic: offsets.id, partition, before: None };
+    assert_eq!(code(&client.rpc.call(&cut).await.unwrap_err()), ErrorCode::Forbidden);
+    let config = TopicConfig::default();
+    let create = CreateTopic { name: "__mine".into(), partitions: 1, config, if_not_exists: false };
+    assert_eq!(code(&client.rpc.call(&create).await.unwrap_err()), ErrorCode::InvalidTopic);
+    let hidden = client.rpc.call(&DescribeTopics::default()).await.unwrap();
+    assert_eq!(hidden.topics, []);
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let client = connect(&broker, folder.path()).await;
+    let topic = client.create("orders", 1).await;
+    for at in [100, 200, 300] {
+        let mut builder = millstream_protocol::batch::BatchBuilder::new(Default::default());
+        builder.push_simple(at, None, Some(b"v"));
+        client.produce(topic, 0, builder.build()).await.unwrap();
+    }
+    let check = async |position, expected| {
+        let request = ListOffsets { topic, partitions: vec![millstream_protocol::PartitionIndex(0)], position };
+        assert_eq!(client.rpc.call(&request).await.unwrap().offsets, [Offset(expected)], "{position:?}");
+    };
+    check(Position::Earliest, 0).await;
+    check(Position::Latest, 3).await;
+    check(Position::Timestamp(150), 1).await;
+    check(Position::Timestamp(200), 1).await;
+    check(Position::Timestamp(301), 3).await;
+    broker.shutdown().await;
 }

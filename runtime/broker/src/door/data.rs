@@ -8,6 +8,7 @@ use millstream_protocol::Failure;
 use millstream_protocol::message::{Fetch, FetchAck, InitProducer, InitProducerAck, ListOffsets, ListOffsetsAck};
 
 use super::Core;
+use crate::error::shutting_down;
 
 /// Reads where it is; waits at the end of the log for as long as asked.
 pub(super) async fn fetch(core: Arc<Core>, request: Fetch) -> Result<(FetchAck, Bytes), Failure> {
@@ -25,10 +26,13 @@ pub(super) async fn fetch(core: Arc<Core>, request: Fetch) -> Result<(FetchAck, 
     Ok((FetchAck { high_watermark: fetched.high_watermark, log_start: fetched.log_start }, fetched.bytes))
 }
 
+/// Timestamps are looked up in the files, maybe decompressing a batch: not on an IO worker.
 pub(super) async fn list_offsets(core: Arc<Core>, request: ListOffsets) -> Result<ListOffsetsAck, Failure> {
-    let offset = |index: &_| core.service.partition(request.topic, *index)?.offset_of(request.position);
-    let offsets = request.partitions.iter().map(offset).collect::<Result<_, _>>()?;
-    Ok(ListOffsetsAck { offsets })
+    let looked_up = tokio::task::spawn_blocking(move || {
+        let offset = |index: &_| core.service.partition(request.topic, *index)?.offset_of(request.position);
+        request.partitions.iter().map(offset).collect::<Result<_, _>>()
+    });
+    Ok(ListOffsetsAck { offsets: looked_up.await.map_err(|_| shutting_down())?? })
 }
 
 pub(super) async fn init_producer(core: Arc<Core>, _request: InitProducer) -> Result<InitProducerAck, Failure> {

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use millstream_cluster::metadata::Topic;
-use millstream_protocol::Failure;
 use millstream_protocol::message::{
     AlterTopic, CreateTopic, CreateTopicAck, DeleteRecords, DeleteRecordsAck, DeleteTopic, DescribeTopics,
     DescribeTopicsAck, Done, PartitionDescription, TopicDescription,
 };
+use millstream_protocol::{ErrorCode, Failure};
 
 use super::Core;
 use super::dispatch::done;
 use crate::partition::Partition;
+use crate::topics::INTERNAL_PREFIX;
 
 pub(super) async fn create(core: Arc<Core>, request: CreateTopic) -> Result<CreateTopicAck, Failure> {
     core.service.create_topic(&request).await
@@ -28,6 +29,10 @@ pub(super) async fn delete(core: Arc<Core>, request: DeleteTopic) -> Result<Done
 
 pub(super) async fn delete_records(core: Arc<Core>, request: DeleteRecords) -> Result<DeleteRecordsAck, Failure> {
     let partition = core.service.partition(request.topic, request.partition)?;
+    if partition.topic().starts_with(INTERNAL_PREFIX) {
+        let message = format!("topic `{}` is the broker's own", partition.topic());
+        return Err(Failure::new(ErrorCode::Forbidden, message));
+    }
     Ok(DeleteRecordsAck { log_start: partition.delete_records(request.before).await? })
 }
 
