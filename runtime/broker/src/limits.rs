@@ -33,6 +33,8 @@ pub struct Limits {
     pub members_per_group_max: usize,
     /// Bytes of the client's note beside a committed offset.
     pub offset_metadata_bytes_max: usize,
+    /// Records of the offsets topic after which it is cut back to a snapshot.
+    pub offsets_records_max: u64,
     pub plugin_bytes_max: u64,
     pub pipelines_max: usize,
     /// Bytes of a pipeline's YAML text.
@@ -57,6 +59,7 @@ impl Default for Limits {
             groups_max: 4_096,
             members_per_group_max: 1_024,
             offset_metadata_bytes_max: 4_096,
+            offsets_records_max: 50_000,
             plugin_bytes_max: 32 << 20,
             pipelines_max: 256,
             pipeline_bytes_max: 1 << 20,
@@ -74,8 +77,6 @@ pub(crate) const METADATA_MAILBOX_MAX: usize = 256;
 pub(crate) const METADATA_LOG_MAX: u64 = 512;
 /// Requests that wait for the group loop.
 pub(crate) const GROUP_MAILBOX_MAX: usize = 4_096;
-/// Records of the offsets topic after which it is cut back to a snapshot.
-pub(crate) const OFFSETS_LOG_MAX: u64 = 50_000;
 /// Producer ids reserved in metadata at a time.
 pub(crate) const PRODUCER_IDS_BLOCK: u32 = 1_000;
 /// Bytes of a client's name that are kept.

@@ -4,6 +4,8 @@
 
 mod support;
 
+use millstream_broker::Config;
+use millstream_broker::limits::Limits;
 use millstream_protocol::message::*;
 use millstream_protocol::{ErrorCode, Offset, PartitionIndex, TopicId};
 use support::*;
@@ -93,24 +95,25 @@ async fn members_share_and_lag_is_shown() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_offsets_topic_stays_short() {
     let folder = tempfile::tempdir().unwrap();
-    let broker = start(folder.path()).await;
+    let limits = Limits { offsets_records_max: 500, ..Limits::default() };
+    let broker = start_with(Config { limits, ..Config::embedded(folder.path()) }).await;
     let client = connect(&broker, folder.path()).await;
-    let topic = client.create("wide", 200).await;
+    let topic = client.create("wide", 20).await;
     let offsets = |offset| {
         let one = |partition| commit("billing", topic, partition, offset).offsets.remove(0);
-        CommitOffsets { offsets: (0..200).map(one).collect(), ..commit("billing", topic, 0, 0) }
+        CommitOffsets { offsets: (0..20).map(one).collect(), ..commit("billing", topic, 0, 0) }
     };
-    // 60,000 records, of which 200 matter.
-    for offset in 1..=300 {
+    // 2,000 records, of which 20 matter.
+    for offset in 1..=100 {
         client.rpc.call(&offsets(offset)).await.unwrap();
     }
     let described = client.describe("__consumer_offsets").await.unwrap();
     let kept = described.partitions[0].log_end - described.partitions[0].log_start;
-    assert!(kept < 20_000, "{kept} records are kept");
+    assert!(kept < 1_000, "{kept} records are kept");
     drop(broker);
     let broker = start(folder.path()).await;
     let client = connect(&broker, folder.path()).await;
-    let expected: Vec<_> = (0..200).map(|partition| (partition, 300, "note".to_owned())).collect();
+    let expected: Vec<_> = (0..20).map(|partition| (partition, 100, "note".to_owned())).collect();
     assert_eq!(committed(&client, "billing").await, expected);
     broker.shutdown().await;
 }

@@ -80,7 +80,9 @@ impl Groups {
         match replayed {
             Ok(entries) => {
                 entries.into_iter().for_each(|entry| coordinator.replay(entry));
-                tokio::spawn(owner::Owner::new(coordinator, partition, metadata.watch()).run(requests));
+                let records_max = limits.offsets_records_max;
+                let owner = owner::Owner::new(coordinator, partition, metadata.watch(), records_max);
+                tokio::spawn(owner.run(requests));
             }
             Err(reason) => {
                 tracing::error!(%reason, "groups refuse service");

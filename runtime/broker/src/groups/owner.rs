@@ -17,7 +17,6 @@ use super::store;
 use super::{Call, Request};
 use crate::clock::now_ms;
 use crate::error::shutting_down;
-use crate::limits::OFFSETS_LOG_MAX;
 use crate::partition::{Append, Appended, Partition, Reply};
 
 /// Longest sleep when no deadline is set.
@@ -42,6 +41,8 @@ pub(super) struct Owner {
     /// In the order they were enqueued, which is the order they become durable.
     writes: FuturesOrdered<Writing>,
     snapshot_in_flight: bool,
+    /// Records after which the log is cut back to a snapshot.
+    records_max: u64,
     /// The coordinator's clock must not go back: the wall's at the start, and what has passed since.
     started: (i64, Instant),
     stop: Option<oneshot::Sender<()>>,
@@ -52,6 +53,7 @@ impl Owner {
         coordinator: Coordinator,
         partition: Arc<Partition>,
         states: watch::Receiver<Arc<State>>,
+        records_max: u64,
     ) -> Self {
         Owner {
             coordinator,
@@ -61,6 +63,7 @@ impl Owner {
             next_ticket: 0,
             writes: FuturesOrdered::new(),
             snapshot_in_flight: false,
+            records_max,
             started: (now_ms(), Instant::now()),
             stop: None,
         }
@@ -191,7 +194,7 @@ impl Owner {
     /// Writes a snapshot when the log has become much longer than what it says.
     async fn bound_log(&mut self) {
         let records = u64::try_from(self.partition.high_watermark() - self.partition.log_start()).unwrap_or(0);
-        if self.snapshot_in_flight || records < OFFSETS_LOG_MAX {
+        if self.snapshot_in_flight || records < self.records_max {
             return;
         }
         let entries = self.coordinator.snapshot();
