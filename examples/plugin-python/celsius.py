@@ -8,6 +8,9 @@ from componentize_py_types import Err
 from wit_world.imports import host
 from wit_world.imports.types import Batch, Level
 
+# A new WitWorld serves every call: what lasts is kept here.
+settings = {"decimals": 1}
+
 
 class WitWorld:
     def init(self, config: str) -> None:
@@ -15,10 +18,11 @@ class WitWorld:
         unknown = next((name for name in fields if name != "decimals"), None)
         if unknown is not None:
             raise Err(f"config: unknown field `{unknown}`, expected `decimals`")
-        self.decimals = fields.get("decimals", 1)
-        if type(self.decimals) is not int or not 0 <= self.decimals <= 9:
+        decimals = fields.get("decimals", 1)
+        if type(decimals) is not int or not 0 <= decimals <= 9:
             raise Err("config: decimals: expected a number from 0 to 9")
-        host.log(Level.DEBUG, f"rounding to {self.decimals} decimals")
+        settings["decimals"] = decimals
+        host.log(Level.DEBUG, f"rounding to {decimals} decimals")
 
     def process(self, rows: Batch) -> None:
         readings, unreadable = Output(), Output()
@@ -33,14 +37,15 @@ class WitWorld:
                     continue
                 if type(fahrenheit) not in (int, float):
                     raise ValueError("fahrenheit is not a number")
-                reading["celsius"] = self.convert(fahrenheit)
-                readings.write(record, json.dumps(reading, ensure_ascii=False, separators=(",", ":")).encode())
-            except ValueError as error:
+                reading["celsius"] = convert(fahrenheit)
+                readings.write(record, json.dumps(reading, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+            except Exception as error:
                 host.reject(record.index, f"the value is not the JSON expected: {error}")
         for name, output in (("", readings), ("unreadable", unreadable)):
             if output.rows:
                 host.emit(name, output.batch())
 
-    def convert(self, fahrenheit: float) -> float:
-        celsius = round((fahrenheit - 32) / 1.8, self.decimals)
-        return int(celsius) if celsius == int(celsius) else celsius
+
+def convert(fahrenheit: float) -> float:
+    celsius = round((fahrenheit - 32) / 1.8, settings["decimals"])
+    return int(celsius) if celsius == int(celsius) else celsius

@@ -1,8 +1,10 @@
 //! `plugin test`: the real component against `fixtures/*.yaml`, with the host's own limits.
 
-use anyhow::Result;
-use millstream_plugin_host::{Failure, InstanceConfig, Level, Plugin, Processed};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result};
+use millstream_plugin_host::{Failure, InstanceConfig, Level, Plugin, Processed};
 
 use super::{FolderArgs, local_engine};
 use crate::args::Context;
@@ -14,17 +16,23 @@ use crate::problem::{Exit, Shown};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream plugin test
-  millstream plugin test plugins/redact")]
+  millstream plugin test plugins/redact
+  millstream plugin test examples/plugin-python --component examples/plugin-python/dist/celsius.wasm")]
 pub(crate) struct Args {
     #[command(flatten)]
     folder: FolderArgs,
+    /// Test this component, which another toolchain built, and build nothing
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let fixtures = load(&args.folder.folder)?;
-    let crate_ = PluginCrate::open(&args.folder.folder)?;
-    let built = crate_.build(&context.console, Show::Calm)?;
-    let plugin = local_engine()?.compile(&built.component)?;
+    let component = match &args.component {
+        Some(file) => std::fs::read(file).with_context(|| file.display().to_string())?,
+        None => PluginCrate::open(&args.folder.folder)?.build(&context.console, Show::Calm)?.component,
+    };
+    let plugin = local_engine()?.compile(&component)?;
     let (mut passed, mut failed) = (0_u64, 0_u64);
     for (path, fixture) in &fixtures {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -42,7 +50,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             }
         }
     }
-    let summary = format!("{}@{}  {} passed, {failed} failed", built.name, built.version, plural(passed, "case"));
+    let manifest = plugin.manifest();
+    let summary = format!("{}@{}  {} passed, {failed} failed", manifest.name, manifest.version, plural(passed, "case"));
     context.console.verb("Tested", &summary);
     if failed > 0 { Err(Shown(Exit::Failure).into()) } else { Ok(()) }
 }
