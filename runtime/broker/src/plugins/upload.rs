@@ -1,0 +1,137 @@
+//! Uploads in progress: chunks put together in memory until a component is whole. Bounded in number and
+//! size; one that its client left is dropped when room is needed.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use millstream_protocol::message::UploadPlugin;
+use millstream_protocol::{ErrorCode, Failure};
+
+/// Uploads at a time.
+pub(super) const UPLOADS_MAX: usize = 4;
+
+/// An upload without a chunk for so long makes room for another one.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// By digest: two clients that upload the same contents help each other.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    partial: HashMap<[u8; 32], Partial>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    size: u64,
+    bytes: Vec<u8>,
+    touched: Instant,
+}
+
+/// What a chunk brought about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// So many bytes are here.
+    Received(u64),
+    /// All of them; not checked against the digest yet.
+    Whole(Vec<u8>),
+}
+
+impl Uploads {
+    /// Takes a chunk. A chunk that came before is no error, nor is starting again.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for a size over `bytes_max`, `Busy` when too many uploads are under way,
+    /// `InvalidRequest` for a gap or bytes beyond the size.
+    pub(super) fn take(
+        &mut self,
+        request: &UploadPlugin,
+        chunk: &[u8],
+        bytes_max: u64,
+        now: Instant,
+    ) -> Result<Progress, Failure> {
+        let &UploadPlugin { digest, size, position, .. } = request;
+        if size > bytes_max {
+            let message = format!("the plugin has {size} bytes, more than the {bytes_max} that are allowed");
+            return Err(Failure::new(ErrorCode::LimitExceeded, message));
+        }
+        let end = position.checked_add(chunk.len() as u64).filter(|end| *end <= size);
+        let end = end.ok_or_else(|| invalid("a chunk goes beyond the plugin's size"))?;
+        self.make_room(&digest, now)?;
+        let fresh = || Partial { size, bytes: Vec::new(), touched: now };
+        let partial = self.partial.entry(digest).or_insert_with(fresh);
+        if partial.size != size {
+            *partial = fresh();
+        }
+        partial.touched = now;
+        let received = partial.bytes.len() as u64;
+        if position > received {
+            return Err(invalid(&format!("chunk at {position} follows {received} bytes: start again")));
+        }
+        if end > received {
+            // Fits: it is less than the chunk.
+            partial.bytes.extend_from_slice(&chunk[(received - position) as usize..]);
+        }
+        let received = partial.bytes.len() as u64;
+        if received < size {
+            return Ok(Progress::Received(received));
+        }
+        Ok(Progress::Whole(self.partial.remove(&digest).map(|partial| partial.bytes).unwrap_or_default()))
+    }
+
+    fn make_room(&mut self, digest: &[u8; 32], now: Instant) -> Result<(), Failure> {
+        if self.partial.len() >= UPLOADS_MAX && !self.partial.contains_key(digest) {
+            self.partial.retain(|_, partial| now.duration_since(partial.touched) < IDLE_MAX);
+            if self.partial.len() >= UPLOADS_MAX {
+                return Err(Failure::new(ErrorCode::Busy, "too many uploads at a time: retry in a moment"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(message: &str) -> Failure {
+    Failure::new(ErrorCode::InvalidRequest, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(digest: u8, size: u64, position: u64) -> UploadPlugin {
+        let digest = [digest; 32];
+        UploadPlugin { name: String::new(), version: String::new(), digest, size, position, replace: false }
+    }
+
+    #[test]
+    fn chunks_add_up() {
+        let now = Instant::now();
+        let mut uploads = Uploads::default();
+        let mut check = |position, bytes: &[u8], expected: Result<Progress, ErrorCode>| {
+            let got = uploads.take(&chunk(1, 6, position), bytes, 100, now);
+            assert_eq!(got.map_err(|failure| failure.code), expected);
+        };
+        check(0, b"ab", Ok(Progress::Received(2)));
+        check(3, b"d", Err(ErrorCode::InvalidRequest));
+        check(2, b"cd", Ok(Progress::Received(4)));
+        check(0, b"ab", Ok(Progress::Received(4)));
+        check(5, b"fgh", Err(ErrorCode::InvalidRequest));
+        check(u64::MAX, b"f", Err(ErrorCode::InvalidRequest));
+        check(2, b"cdef", Ok(Progress::Whole(b"abcdef".to_vec())));
+        check(0, b"ab", Ok(Progress::Received(2)));
+    }
+
+    #[test]
+    fn uploads_are_bounded_in_size_and_number() {
+        let now = Instant::now();
+        let mut uploads = Uploads::default();
+        let mut check = |digest, size, at, expected: Result<Progress, ErrorCode>| {
+            let got = uploads.take(&chunk(digest, size, 0), b"x", 100, now + Duration::from_secs(at));
+            assert_eq!(got.map_err(|failure| failure.code), expected);
+        };
+        check(0, 101, 0, Err(ErrorCode::LimitExceeded));
+        (0..UPLOADS_MAX as u8).for_each(|digest| check(digest, 9, 0, Ok(Progress::Received(1))));
+        check(9, 9, 29, Err(ErrorCode::Busy));
+        check(0, 9, 29, Ok(Progress::Received(1)));
+        check(9, 9, 31, Ok(Progress::Received(1)));
+        check(0, 9, 31, Ok(Progress::Received(1)));
+    }
+}
