@@ -101,7 +101,9 @@ pub(crate) fn set_aside(topics: &Path, id: TopicId) -> io::Result<Vec<PathBuf>> 
             aside.push(path);
             continue;
         }
-        let renamed = topics.join(format!("{name}.{id}{DELETED_SUFFIX}"));
+        // Not by its name, which may be as long as names can be.
+        let partition = owner.map_or(0, |owner| owner.partition.0);
+        let renamed = topics.join(format!("{id}-{partition}{DELETED_SUFFIX}"));
         fs::rename(&path, &renamed)?;
         aside.push(renamed);
     }

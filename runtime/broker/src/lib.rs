@@ -14,6 +14,7 @@
 //! have threads of their own, so no async worker ever waits for a write or a sync.
 
 mod broker;
+mod budget;
 mod clock;
 pub mod config;
 mod credentials;

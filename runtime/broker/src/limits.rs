@@ -21,6 +21,8 @@ pub struct Limits {
     pub subscription_partitions_max: usize,
     /// Payload of one answered fetch or pushed frame, bytes; a single larger batch is sent whole.
     pub fetch_bytes_max: u32,
+    /// Bytes of fetched batches that a connection has not acknowledged yet; its next fetches wait beyond.
+    pub fetch_bytes_in_flight_per_connection_max: usize,
     /// Longest wait of a fetch at the end of a log, ms.
     pub fetch_wait_ms_max: u32,
     /// Largest `batch_bytes_max` a topic may have.
@@ -51,6 +53,7 @@ impl Default for Limits {
             produce_entries_max: 1024,
             subscription_partitions_max: 1024,
             fetch_bytes_max: 8 << 20,
+            fetch_bytes_in_flight_per_connection_max: 64 << 20,
             fetch_wait_ms_max: 30_000,
             batch_bytes_max: 8 << 20,
             topics_max: 4_096,

@@ -15,8 +15,9 @@ use millstream_protocol::batch::{BatchHeader, check_new_batch, split_batches};
 use millstream_protocol::message::{Acks, Position};
 use millstream_protocol::{ErrorCode, Failure, Offset, PartitionIndex, TopicPartition};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::budget::Share;
 use crate::error::shutting_down;
 use crate::shard::{Command, LogDescription, failure_of};
 
@@ -62,7 +63,7 @@ pub struct Append {
     pub acks: Acks,
     pub reply: Reply,
     /// Counts the bytes as in flight until they are appended.
-    pub budget: Option<OwnedSemaphorePermit>,
+    pub budget: Option<Share>,
 }
 
 /// Whole batches, the first of which contains the offset asked for.

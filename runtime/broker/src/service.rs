@@ -12,19 +12,16 @@ use millstream_cluster::metadata::{Applied, Command, Event, State};
 use millstream_protocol::message::{CreateTopic, CreateTopicAck, InitProducerAck};
 use millstream_protocol::{ErrorCode, Failure, PartitionIndex, ProducerId, TopicId};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::error::shutting_down;
 use crate::groups::Groups;
 use crate::limits::PRODUCER_IDS_BLOCK;
 use crate::metadata::Metadata;
 use crate::partition::Partition;
 use crate::topics::Topics;
-
-/// Bytes one permit of the produce budget stands for.
-const BUDGET_UNIT: usize = 1024;
 
 /// See the module's head. Shared as `Arc<Service>`.
 #[derive(Debug)]
@@ -35,7 +32,7 @@ pub struct Service {
     topics: Arc<Topics>,
     groups: Groups,
     runtime: Handle,
-    produce_budget: Arc<Semaphore>,
+    produce_budget: Budget,
     producer_ids: Mutex<std::ops::Range<i64>>,
     pub(crate) started: Instant,
     pub(crate) connections: AtomicU32,
@@ -52,15 +49,14 @@ pub(crate) struct Parts {
 
 impl Service {
     pub(crate) fn new(parts: Parts) -> Self {
-        let units = parts.config.limits.produce_bytes_in_flight_max / BUDGET_UNIT;
         Service {
+            produce_budget: Budget::new(parts.config.limits.produce_bytes_in_flight_max),
             config: parts.config,
             data_dir: parts.data_dir,
             metadata: parts.metadata,
             topics: parts.topics,
             groups: parts.groups,
             runtime: Handle::current(),
-            produce_budget: Arc::new(Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS))),
             producer_ids: Mutex::new(0..0),
             started: Instant::now(),
             connections: AtomicU32::new(0),
@@ -155,11 +151,8 @@ impl Service {
         self.data_dir.release();
     }
 
-    /// Waits until `bytes` more may be in flight towards the shards.
-    pub(crate) async fn produce_permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-        let units = self.config.limits.produce_bytes_in_flight_max / BUDGET_UNIT;
-        let wanted = bytes.div_ceil(BUDGET_UNIT).clamp(1, units.max(1));
-        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        Arc::clone(&self.produce_budget).acquire_many_owned(wanted).await.map_err(|_| shutting_down())
+    /// Bytes received and not yet appended.
+    pub(crate) fn produce_budget(&self) -> &Budget {
+        &self.produce_budget
     }
 }

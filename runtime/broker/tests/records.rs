@@ -2,6 +2,7 @@
 
 mod support;
 
+use millstream_protocol::batch::{BatchBuilder, Compression};
 use millstream_protocol::frame::FRAME_BYTES_MAX;
 use millstream_protocol::message::*;
 use millstream_protocol::{ErrorCode, Offset, PartitionIndex, TopicId};
@@ -93,5 +94,32 @@ async fn pipelined_batches_keep_their_order() {
     }
     let expected: Vec<String> = (0..500).map(|number| number.to_string()).collect();
     assert_eq!(client.fetch_all(topic, 0).await, expected);
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeated_batches_are_recognised_even_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let client = connect(&broker, folder.path()).await;
+    let topic = client.create("orders", 1).await;
+    let id = client.rpc.call(&InitProducer).await.unwrap();
+    let numbered = |sequence: i32, value: &str| {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push_simple(1, None, Some(value.as_bytes()));
+        builder.set_producer(id.producer_id, id.producer_epoch, sequence);
+        builder.build()
+    };
+    assert_eq!(client.produce(topic, 0, numbered(0, "a")).await, Ok(Offset(0)));
+    assert_eq!(client.produce(topic, 0, numbered(1, "b")).await, Ok(Offset(1)));
+    assert_eq!(client.produce(topic, 0, numbered(0, "a")).await, Ok(Offset(0)));
+    drop(broker);
+    let broker = start(folder.path()).await;
+    let client = connect(&broker, folder.path()).await;
+    assert_eq!(client.produce(topic, 0, numbered(1, "b")).await, Ok(Offset(1)));
+    let gap = client.produce(topic, 0, numbered(7, "h")).await.unwrap_err();
+    assert_eq!(gap.code, ErrorCode::OutOfOrderSequence);
+    assert_eq!(client.produce(topic, 0, numbered(2, "c")).await, Ok(Offset(2)));
+    assert_eq!(client.fetch_all(topic, 0).await, ["a", "b", "c"]);
     broker.shutdown().await;
 }

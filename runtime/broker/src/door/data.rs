@@ -8,22 +8,27 @@ use millstream_protocol::Failure;
 use millstream_protocol::message::{Fetch, FetchAck, InitProducer, InitProducerAck, ListOffsets, ListOffsetsAck};
 
 use super::Core;
+use super::session::Session;
 use crate::error::shutting_down;
 
 /// Reads where it is; waits at the end of the log for as long as asked.
-pub(super) async fn fetch(core: Arc<Core>, request: Fetch) -> Result<(FetchAck, Bytes), Failure> {
+pub(super) async fn fetch(
+    core: Arc<Core>,
+    session: Arc<Session>,
+    request: Fetch,
+) -> Result<(FetchAck, Bytes), Failure> {
     let limits = &core.service.config.limits;
     let partition = core.service.partition(request.topic, request.partition)?;
-    let bytes_max = request.bytes_max.min(limits.fetch_bytes_max) as usize;
-    let mut fetched = partition.read(request.offset, bytes_max)?;
-    if fetched.bytes.is_empty() && request.wait_ms > 0 {
+    if request.wait_ms > 0 && request.offset == partition.high_watermark() {
         let wait = Duration::from_millis(u64::from(request.wait_ms.min(limits.fetch_wait_ms_max)));
-        if let Ok(readable) = tokio::time::timeout(wait, partition.wait_readable(request.offset)).await {
-            readable?;
-            fetched = partition.read(request.offset, bytes_max)?;
-        }
+        // Whatever came of it shows in what is read.
+        let _ = tokio::time::timeout(wait, partition.wait_readable(request.offset)).await;
     }
-    Ok((FetchAck { high_watermark: fetched.high_watermark, log_start: fetched.log_start }, fetched.bytes))
+    let bytes_max = request.bytes_max.min(limits.fetch_bytes_max) as usize;
+    let permit = session.fetch_budget.take(bytes_max).await?;
+    let fetched = partition.read(request.offset, bytes_max)?;
+    let ack = FetchAck { high_watermark: fetched.high_watermark, log_start: fetched.log_start };
+    Ok((ack, permit.hold(fetched.bytes)))
 }
 
 /// Timestamps are looked up in the files, maybe decompressing a batch: not on an IO worker.

@@ -36,7 +36,10 @@ pub(super) async fn begin(core: &Arc<Core>, session: &Arc<Session>, frame: Frame
         ApiKey::AlterTopic => spawn(core, frame, topics::alter),
         ApiKey::DeleteRecords => spawn(core, frame, topics::delete_records),
         ApiKey::InitProducer => spawn(core, frame, data::init_producer),
-        ApiKey::Fetch => spawn_with_payload(core, frame, data::fetch),
+        ApiKey::Fetch => {
+            let session = Arc::clone(session);
+            spawn_with_payload(core, frame, |core, request| data::fetch(core, session, request))
+        }
         ApiKey::ListOffsets => spawn(core, frame, data::list_offsets),
         ApiKey::GroupHeartbeat => spawn(core, frame, groups::heartbeat),
         ApiKey::LeaveGroup => spawn(core, frame, groups::leave),

@@ -61,7 +61,7 @@ async fn enqueue(core: &Core, entry: &ProduceEntry, bytes: Bytes, acks: Acks) ->
         return Err(Failure::new(ErrorCode::Forbidden, message));
     }
     let batches = partition.check_new(&bytes)?;
-    let budget = Some(core.service.produce_permit(bytes.len()).await?);
+    let budget = Some(core.service.produce_budget().take(bytes.len()).await?);
     let (reply, outcome) = oneshot::channel();
     partition.enqueue(Append { batches, acks, reply: Reply::Channel(reply), budget }).await?;
     Ok(outcome)

@@ -13,6 +13,7 @@ use millstream_transport::config::{CloseCode, admit};
 use millstream_transport::{Accepting, Error, Frame, FrameReader, FrameWriter};
 
 use super::{Core, Lifeline, stream};
+use crate::budget::Budget;
 use crate::limits::CLIENT_NAME_BYTES_MAX;
 
 /// An authenticated client.
@@ -20,6 +21,7 @@ pub(super) struct Session {
     pub(super) client_name: String,
     pub(super) remote: SocketAddr,
     pub(super) connection: quinn::Connection,
+    pub(super) fetch_budget: Budget,
 }
 
 /// Counts a connection for as long as it lives.
@@ -55,7 +57,8 @@ pub(super) async fn run(accepting: Accepting, core: Arc<Core>, mut lifeline: Lif
     };
     let (session, writer, reader) = match greeted {
         Ok((client_name, writer, reader)) => {
-            let session = Session { client_name, remote, connection: connection.clone() };
+            let fetch_budget = Budget::new(core.service.config.limits.fetch_bytes_in_flight_per_connection_max);
+            let session = Session { client_name, remote, connection: connection.clone(), fetch_budget };
             (Arc::new(session), writer, reader)
         }
         Err(error) => {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use millstream_protocol::frame::FRAME_BYTES_MAX;
+use millstream_protocol::frame::{self, FRAME_BYTES_MAX};
 use millstream_protocol::message::ApiKey;
+use millstream_protocol::{ErrorCode, Failure};
 use millstream_transport::config::CloseCode;
 use millstream_transport::{Error, Frame, FrameReader, FrameWriter, OutFrame};
 use tokio::sync::mpsc;
@@ -116,10 +117,11 @@ async fn answer(
 }
 
 fn queue(writer: &mut FrameWriter, frame: OutFrame) {
-    let (api, correlation) = (frame.api, frame.correlation);
+    let (api, version, correlation) = (frame.api, frame.version, frame.correlation);
     if let Err(error) = writer.queue(frame) {
-        // Every response is bounded by limits, so this is our bug; the client would wait for ever.
-        tracing::error!(api, correlation, %error, "an answer is too large");
-        writer.reset(CloseCode::Protocol);
+        let header = frame::Header { api, version, correlation, flags: 0, body_len: 0, payload_len: 0 };
+        let message = format!("the answer is too large ({error}): ask for less at a time");
+        let failure = Failure::new(ErrorCode::LimitExceeded, message);
+        writer.queue(OutFrame::failure(&header, &failure)).expect("a failure is small");
     }
 }
