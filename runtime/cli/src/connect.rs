@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
+use millstream_client::{Client, ErrorCode, UploadOptions};
 use millstream_protocol::message::{Api, UploadPluginAck};
-use millstream_protocol::{ErrorCode, Failure};
 
 use crate::plugin_crate::Built;
 use crate::problem::{Exit, Problem};
@@ -23,7 +23,9 @@ pub(crate) struct ServerArgs {
 }
 
 /// A connection to a broker.
-pub(crate) struct Server {}
+pub(crate) struct Server {
+    pub(crate) client: Client,
+}
 
 impl ServerArgs {
     /// Whether the user said which broker.
@@ -36,26 +38,46 @@ impl ServerArgs {
     /// # Errors
     /// Nothing answers there, or it does not let us in.
     pub(crate) async fn connect(&self) -> Result<Server> {
-        anyhow::bail!("not wired")
+        let mut builder = Client::builder().client_name("millstream");
+        if let Some(server) = &self.server {
+            builder = builder.server(server);
+        }
+        if let Some(profile) = &self.profile {
+            builder = builder.profile(profile);
+        }
+        Ok(Server { client: builder.connect().await? })
     }
 }
 
 impl Server {
-    pub(crate) async fn call<A: Api>(&self, _request: A) -> Result<A::Response> {
-        anyhow::bail!("not wired")
+    /// One request of the protocol.
+    ///
+    /// # Errors
+    /// The broker's refusal, or the connection's end.
+    pub(crate) async fn call<A: Api>(&self, request: A) -> Result<A::Response> {
+        Ok(self.client.admin().call(&request).await?)
     }
 
+    /// Uploads a component; `sent` is told the bytes that arrived so far.
+    ///
+    /// # Errors
+    /// The broker's reasons to refuse it.
     pub(crate) async fn upload_plugin(
         &self,
-        _built: &Built,
-        _replace: bool,
-        _sent: impl Fn(u64),
+        built: &Built,
+        replace: bool,
+        sent: impl FnMut(u64),
     ) -> Result<UploadPluginAck> {
-        anyhow::bail!("not wired")
+        let options = UploadOptions { name: built.name.clone(), version: built.version.clone(), replace };
+        Ok(self.client.admin().upload_plugin(built.component.clone(), options, sent).await?)
     }
 
-    pub(crate) async fn download_plugin(&self, _digest: [u8; 32]) -> Result<Vec<u8>> {
-        anyhow::bail!("not wired")
+    /// The bytes of a stored component.
+    ///
+    /// # Errors
+    /// There is none with this digest.
+    pub(crate) async fn download_plugin(&self, digest: [u8; 32]) -> Result<Vec<u8>> {
+        Ok(self.client.admin().download_plugin(digest).await?)
     }
 }
 
@@ -86,8 +108,14 @@ pub(crate) fn confirm(yes: bool, question: &str) -> Result<()> {
 /// Exit code and advice for an error that is not a [`Problem`].
 pub(crate) fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
     for cause in error.chain() {
-        if let Some(failure) = cause.downcast_ref::<Failure>() {
-            return (exit_of(failure.code), None);
+        if let Some(error) = cause.downcast_ref::<millstream_client::Error>() {
+            let help = match error {
+                millstream_client::Error::Connect { .. } => {
+                    Some("is it running? start one with `millstream serve`, or name another with --server".to_owned())
+                }
+                _ => None,
+            };
+            return (exit_of(error.code()), help);
         }
         if let Some(load) = cause.downcast_ref::<millstream_plugin_host::LoadError>() {
             let refused = !matches!(load, millstream_plugin_host::LoadError::Engine { .. });

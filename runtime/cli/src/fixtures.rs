@@ -97,7 +97,7 @@ fn read(path: &Path) -> Result<Fixture> {
     let content =
         std::fs::read_to_string(path).map_err(|error| Problem::failure(format!("{}: {error}", path.display())))?;
     let parsed = serde_yaml::from_str(&content);
-    Ok(parsed.map_err(|error| Problem::refused(format!("{}: {error}", path.display())))?)
+    Ok(parsed.map_err(|error| Problem::refused(crate::format::yaml_error(path, &error)))?)
 }
 
 impl Case {

@@ -1,7 +1,7 @@
 //! The `millstream` command: one file per command under `commands/`, everything about how things are said
 //! in `console`, `table`, `format` and `problem`. Data goes to stdout, everything else to stderr.
 
-#![expect(dead_code, unused_imports, reason = "used as soon as the broker can be embedded")]
+#![expect(dead_code, unused_imports, reason = "used as soon as a project can be run")]
 
 mod args;
 mod commands;

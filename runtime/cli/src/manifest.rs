@@ -80,9 +80,8 @@ impl Project {
                 .help("make a project with `millstream new NAME`, or name the folder of one: `millstream dev DIR`"),
             _ => Problem::failure(format!("{}: {error}", file.display())),
         })?;
-        let manifest = parse(&text).map_err(|cause| {
-            Problem::refused(format!("{}: {cause}", file.display()))
-                .help("see examples/web-traffic/millstream.yaml for every field")
+        let manifest = parse(&text, &file).map_err(|cause| {
+            Problem::refused(cause).help("see examples/web-traffic/millstream.yaml for every field")
         })?;
         Ok(Project { folder: folder.to_path_buf(), manifest })
     }
@@ -153,8 +152,13 @@ fn tidy(path: &Path) -> PathBuf {
     if tidied.as_os_str().is_empty() { PathBuf::from(".") } else { tidied }
 }
 
-fn parse(text: &str) -> Result<Manifest, String> {
-    let manifest: Manifest = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+fn parse(text: &str, file: &Path) -> Result<Manifest, String> {
+    let manifest: Manifest = serde_yaml::from_str(text).map_err(|error| crate::format::yaml_error(file, &error))?;
+    check(&manifest).map_err(|cause| format!("{}: {cause}", file.display()))?;
+    Ok(manifest)
+}
+
+fn check(manifest: &Manifest) -> Result<(), String> {
     if manifest.version != 1 {
         return Err(format!("version {} is not known here, this is the command for version 1", manifest.version));
     }
@@ -170,7 +174,7 @@ fn parse(text: &str) -> Result<Manifest, String> {
             ));
         }
     }
-    Ok(manifest)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -190,7 +194,7 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         let check = |text: &str, expected: &str| {
-            let error = parse(text).unwrap_err();
+            let error = parse(text, Path::new(FILE)).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
         check("version: 2\nproject: x\n", "version 2 is not known");

@@ -51,6 +51,12 @@ impl Problem {
         Problem::new(Exit::Refused, cause)
     }
 
+    /// Says which line of the input it is about.
+    pub(crate) fn on_line(mut self, line: u64) -> Self {
+        self.cause = format!("line {line}: {}", self.cause);
+        self
+    }
+
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
@@ -87,6 +93,11 @@ pub(crate) fn conclude(console: &Console, error: &anyhow::Error) -> ExitCode {
     if let Some(Shown(exit)) = error.downcast_ref() {
         return ExitCode::from(*exit as u8);
     }
+    ExitCode::from(explain(console, error) as u8)
+}
+
+/// Shows an error with its advice; the exit code that it would be worth.
+pub(crate) fn explain(console: &Console, error: &anyhow::Error) -> Exit {
     console.error(&format!("{error:#}"));
     let (exit, help) = match error.downcast_ref::<Problem>() {
         Some(problem) => (problem.exit, problem.help.clone()),
@@ -95,7 +106,7 @@ pub(crate) fn conclude(console: &Console, error: &anyhow::Error) -> ExitCode {
     if let Some(help) = help {
         console.help(&help);
     }
-    ExitCode::from(exit as u8)
+    exit
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

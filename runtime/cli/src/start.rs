@@ -39,6 +39,17 @@ impl FromStr for Start {
     }
 }
 
+impl From<Start> for millstream_client::Start {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Offset(offset) => millstream_client::Start::Offset(offset),
+            Start::At(Position::Earliest) => millstream_client::Start::Earliest,
+            Start::At(Position::Latest) => millstream_client::Start::Latest,
+            Start::At(Position::Timestamp(ms)) => millstream_client::Start::Timestamp(ms),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

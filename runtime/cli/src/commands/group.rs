@@ -195,7 +195,12 @@ async fn changes(server: &Server, args: &ResetArgs) -> Result<Vec<Change>> {
             return Err(Problem::not_found(format!("topic `{name}` has no such partition")).into());
         }
         let offsets = match args.to {
-            Start::Offset(offset) => vec![Offset(offset); partitions.len()],
+            // Within what there is: an offset beyond the end would be taken for damage later.
+            Start::Offset(offset) => partitions
+                .iter()
+                .filter_map(|index| topic.partitions.iter().find(|p| p.partition == *index))
+                .map(|p| Offset(offset.clamp(p.log_start.0, p.high_watermark.0)))
+                .collect(),
             Start::At(position) => {
                 let request = ListOffsets { topic: topic.id, partitions: partitions.clone(), position };
                 server.call(request).await?.offsets

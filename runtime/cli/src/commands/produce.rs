@@ -1,13 +1,274 @@
-//! `produce`.
+//! `produce`: each line of standard input becomes a record.
 
-use anyhow::Result;
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use millstream_client::{Client, Compression, Producer, Receipt, Record};
+use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::args::Context;
+use crate::commands::block_on;
+use crate::connect::ServerArgs;
+use crate::format::{bytes, count, duration, plural};
+use crate::problem::Problem;
+
+/// Lines handed over at once.
+const CHUNK_LINES: usize = 512;
+/// Chunks read ahead of the producer.
+const CHUNKS_AHEAD: usize = 8;
+/// Longest line, bytes: far more than a record may have.
+const LINE_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "millstream produce")]
-pub(crate) struct Args {}
+#[command(after_help = "Examples:
+  zcat access.log.gz | millstream produce access-log
+  echo 'o-17:{\"net\":100}' | millstream produce orders --key-separator :
+  millstream consume orders --output json | millstream produce orders-copy --json")]
+pub(crate) struct Args {
+    topic: String,
+    /// What separates the key from the value; a line without it has no key
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "json")]
+    key_separator: Option<String>,
+    /// Lines are objects: key, value, headers, timestamp, partition (as `consume --output json` prints them)
+    #[arg(long)]
+    json: bool,
+    /// Header of every record; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Lines with this value become tombstones
+    #[arg(long, value_name = "TEXT")]
+    null: Option<String>,
+    /// Put all records into this partition instead of choosing it by key
+    #[arg(short, long, value_name = "N")]
+    partition: Option<u32>,
+    #[command(flatten)]
+    tuning: Tuning,
+    #[command(flatten)]
+    server: ServerArgs,
+}
 
-pub(crate) fn run(_args: Args, _context: &Context) -> Result<()> {
-    anyhow::bail!("not wired")
+/// How records are sent.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Tuning {
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(short = 'z', long, default_value = "none", value_parser = compression, value_name = "CODEC")]
+    pub(crate) compression: Compression,
+    /// How long a record may wait for others of its batch
+    #[arg(long, default_value = "5ms", value_parser = millstream_pipeline::units::duration_ms, value_name = "TIME")]
+    pub(crate) linger: u64,
+    /// Largest batch
+    #[arg(long, value_parser = millstream_pipeline::units::size_bytes, value_name = "SIZE")]
+    pub(crate) batch_bytes: Option<u64>,
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    text.parse().map_err(|_| "write none, gzip, snappy, lz4 or zstd".to_owned())
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let split = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    split.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "write NAME=VALUE".to_owned())
+}
+
+pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
+    if std::io::stdin().is_terminal() {
+        context.console.help("type a record per line; ctrl-d ends");
+    }
+    block_on(produce(args, context.clone()))
+}
+
+async fn produce(args: Args, context: Context) -> Result<()> {
+    let start = Instant::now();
+    let server = args.server.connect().await?;
+    let producer = args.tuning.producer(&server.client, &args.topic);
+    let bar = context.console.bar("Producing", None);
+    let (mut lines, mut size) = (0_u64, 0_u64);
+    let mut chunks = read_lines();
+    // A receipt of each chunk, to notice early that nothing gets through any more.
+    let mut open: VecDeque<Receipt> = VecDeque::new();
+    while let Some(chunk) = chunks.recv().await {
+        for line in chunk? {
+            lines += 1;
+            size += line.len() as u64;
+            let record = args.record(line).map_err(|problem| problem.on_line(lines))?;
+            let receipt = producer.send(record).await.with_context(|| format!("line {lines}"))?;
+            if lines.is_multiple_of(CHUNK_LINES as u64) {
+                open.push_back(receipt);
+            }
+        }
+        while let Some(result) = open.front().and_then(Receipt::try_result) {
+            result?;
+            open.pop_front();
+        }
+        bar.set_position(size);
+        bar.set_message(format!("{} lines, {}/s", count(lines), count(per_second(lines, start.elapsed()))));
+    }
+    let closed = producer.close().await;
+    bar.finish_and_clear();
+    closed?;
+    let took = start.elapsed();
+    let what = format!(
+        "{}  {}, {}, {}, {}/s",
+        args.topic,
+        plural(lines, "record"),
+        bytes(size),
+        duration(took),
+        count(per_second(lines, took))
+    );
+    context.console.verb("Produced", &what);
+    Ok(())
+}
+
+pub(crate) fn per_second(records: u64, took: Duration) -> u64 {
+    (records as f64 / took.as_secs_f64().max(1e-6)) as u64
+}
+
+impl Tuning {
+    pub(crate) fn producer(&self, client: &Client, topic: &str) -> Producer {
+        let builder = client.producer(topic).linger(Duration::from_millis(self.linger)).compression(self.compression);
+        match self.batch_bytes {
+            Some(bytes) => builder.batch_bytes(usize::try_from(bytes).unwrap_or(usize::MAX)).build(),
+            None => builder.build(),
+        }
+    }
+}
+
+/// Lines of standard input, without their ends, in chunks: whole ones from a fast reader, what there is
+/// from a slow one. Bounded: a reader ahead of the broker waits.
+fn read_lines() -> mpsc::Receiver<std::io::Result<Vec<Vec<u8>>>> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    std::thread::spawn(move || {
+        let mut input = BufReader::with_capacity(256 * 1024, std::io::stdin().lock());
+        loop {
+            let chunk = read_chunk(&mut input);
+            let done = !matches!(&chunk, Ok(lines) if !lines.is_empty());
+            let keep = match &chunk {
+                Ok(lines) => !lines.is_empty(),
+                Err(_) => true,
+            };
+            if keep && sender.blocking_send(chunk).is_err() || done {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Up to [`CHUNK_LINES`] lines; fewer when reading on would wait. Empty at the end.
+fn read_chunk(input: &mut BufReader<impl std::io::Read>) -> std::io::Result<Vec<Vec<u8>>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        let limit = LINE_BYTES_MAX as u64 + 1;
+        std::io::Read::take(&mut *input, limit).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(lines);
+        }
+        if line.len() > LINE_BYTES_MAX {
+            let what = format!("a line has more than {LINE_BYTES_MAX} bytes");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+        }
+        if line.ends_with(b"\n") {
+            line.pop();
+        }
+        lines.push(line);
+        if lines.len() >= CHUNK_LINES || !input.buffer().contains(&b'\n') {
+            return Ok(lines);
+        }
+    }
+}
+
+impl Args {
+    fn record(&self, line: Vec<u8>) -> Result<Record, Problem> {
+        let mut record = if self.json { from_json(&line)? } else { self.split(line) };
+        for (name, value) in &self.headers {
+            record = record.header(name.clone(), value.clone());
+        }
+        if let Some(partition) = self.partition {
+            record = record.partition(partition);
+        }
+        Ok(record)
+    }
+
+    fn split(&self, line: Vec<u8>) -> Record {
+        let separator = self.key_separator.as_deref().map(str::as_bytes).filter(|separator| !separator.is_empty());
+        let at = separator.and_then(|separator| {
+            line.windows(separator.len()).position(|window| window == separator).map(|at| (at, separator.len()))
+        });
+        let (key, value) = match at {
+            Some((at, len)) => (Some(line[..at].to_vec()), line[at + len..].to_vec()),
+            None => (None, line),
+        };
+        let is_null = self.null.as_deref().is_some_and(|null| null.as_bytes() == value);
+        match (key, is_null) {
+            (Some(key), true) => Record::tombstone(key),
+            (Some(key), false) => Record::new(value).key(key),
+            (None, true) => Record::default(),
+            (None, false) => Record::new(value),
+        }
+    }
+}
+
+/// A line of `--json`. A value that is no string is sent as its JSON text.
+fn from_json(line: &[u8]) -> Result<Record, Problem> {
+    let object: Value = serde_json::from_slice(line).map_err(|error| Problem::refused(format!("not JSON: {error}")))?;
+    let Value::Object(fields) = object else {
+        return Err(Problem::refused("not a JSON object").help("for plain values leave --json out"));
+    };
+    let text = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    let value = fields.get("value").and_then(text);
+    let mut record = value.map_or_else(Record::default, Record::new);
+    if let Some(key) = fields.get("key").and_then(text) {
+        record = record.key(key);
+    }
+    if let Some(Value::Object(headers)) = fields.get("headers") {
+        for (name, value) in headers {
+            record = record.header(name.clone(), text(value).unwrap_or_default());
+        }
+    }
+    if let Some(timestamp) = fields.get("timestamp").and_then(Value::as_i64) {
+        record = record.timestamp(timestamp);
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_they_come() {
+        let check = |text: &[u8], expected: &[&[u8]]| {
+            let mut input = BufReader::new(text);
+            let mut lines = Vec::new();
+            loop {
+                let chunk = read_chunk(&mut input).unwrap();
+                if chunk.is_empty() {
+                    break;
+                }
+                lines.extend(chunk);
+            }
+            assert_eq!(lines, expected);
+        };
+        check(b"a\nb\n", &[b"a", b"b"]);
+        check(b"a\n\nb", &[b"a", b"", b"b"]);
+        check(b"\xff\r\n", &[b"\xff\r"]);
+        check(b"", &[]);
+    }
+
+    #[test]
+    fn json_lines_become_records() {
+        let line = br#"{"key":"k","value":{"a":1},"headers":{"h":"1"},"timestamp":7,"topic":"x"}"#;
+        let expected = Record::new(r#"{"a":1}"#).key("k").header("h", "1").timestamp(7);
+        assert_eq!(from_json(line).unwrap(), expected);
+        assert_eq!(from_json(br#"{"key":"k","value":null}"#).unwrap(), Record::tombstone("k"));
+        assert_eq!(from_json(b"[1]").unwrap_err().to_string(), "not a JSON object");
+    }
 }

@@ -1,13 +1,135 @@
-//! `serve`.
+//! `serve`: a broker until SIGINT or SIGTERM. Settings: flag, then environment, then file, then default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Result;
+use millstream_broker::{Broker, Config};
 
 use crate::args::Context;
+use crate::commands::block_on;
+use crate::problem::{Exit, Problem};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "millstream serve")]
-pub(crate) struct Args {}
+#[command(after_help = "Examples:
+  millstream serve --data-dir data
+  millstream serve --config config/broker.yaml
+  millstream serve --config config/broker.yaml --check")]
+pub(crate) struct Args {
+    /// Configuration file; config/broker.yaml has every key, commented
+    #[arg(long, env = "MILLSTREAM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The one folder this broker owns [default: millstream-data]
+    #[arg(long, env = "MILLSTREAM_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where clients connect by QUIC [default: 127.0.0.1:9094]
+    #[arg(long, env = "MILLSTREAM_QUIC", value_name = "ADDRESS")]
+    quic: Option<SocketAddr>,
+    /// Read and check the settings, and exit
+    #[arg(long)]
+    check: bool,
+}
 
-pub(crate) fn run(_args: Args, _context: &Context) -> Result<()> {
-    anyhow::bail!("not wired")
+pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
+    let config = settings(&args)?;
+    if args.check {
+        let from = args.config.as_deref().map_or("the defaults".to_owned(), |file| file.display().to_string());
+        context.console.verb("Valid", &format!("{from}: quic {}, data in {}", config.quic, config.data_dir.display()));
+        return Ok(());
+    }
+    block_on(serve(config, context.clone()))
+}
+
+async fn serve(config: Config, context: Context) -> Result<()> {
+    let start = Instant::now();
+    let data_dir = config.data_dir.clone();
+    let broker = Broker::start(config).await.map_err(refused)?;
+    let what = format!("quic {}, data in {}", broker.quic_addr(), data_dir.display());
+    context.console.timed("Broker", &what, start.elapsed());
+    stop_signal().await?;
+    context.console.verb("Stopping", "requests in flight are finished, a second signal stops at once");
+    tokio::select! {
+        () = broker.shutdown() => {}
+        signal = stop_signal() => signal?,
+    }
+    Ok(())
+}
+
+/// Waits for SIGINT (ctrl-c) or SIGTERM.
+pub(crate) async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// The broker's own words say what to do; the code says that trying again won't help.
+pub(crate) fn refused(error: millstream_broker::StartError) -> anyhow::Error {
+    let text = error.to_string();
+    match text.split_once(": ") {
+        // Cause, then advice: `data folder data is in use by process 17: stop it, or …`.
+        Some((cause, advice)) if advice.starts_with("stop it") => {
+            Problem::new(Exit::Refused, cause).help(advice).into()
+        }
+        _ => Problem::new(Exit::Refused, text).into(),
+    }
+}
+
+fn settings(args: &Args) -> Result<Config> {
+    let mut config = match &args.config {
+        Some(file) => read(file)?,
+        None => Config::default(),
+    };
+    if let Some(data_dir) = &args.data_dir {
+        tracing::debug!(value = %data_dir.display(), "data_dir comes from --data-dir or MILLSTREAM_DATA_DIR");
+        config.data_dir.clone_from(data_dir);
+    }
+    if let Some(quic) = args.quic {
+        tracing::debug!(value = %quic, "quic comes from --quic or MILLSTREAM_QUIC");
+        config.quic = quic;
+    }
+    Ok(config)
+}
+
+fn read(file: &Path) -> Result<Config> {
+    let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Problem::not_found(format!("there is no file {}", file.display())),
+        _ => Problem::failure(format!("{}: {error}", file.display())),
+    })?;
+    // A file in which everything is commented out is the defaults.
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Config::default());
+    }
+    let config: Config = serde_yaml::from_str(&text).map_err(|error| {
+        Problem::refused(crate::format::yaml_error(file, &error)).help("config/broker.yaml lists every setting")
+    })?;
+    tracing::debug!(file = %file.display(), ?config, "settings of the file over the defaults");
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every setting is in the commented file, with its default.
+    #[test]
+    fn the_commented_configuration_is_the_defaults() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/broker.yaml");
+        let config = read(&file).unwrap();
+        let own = Config { data_dir: config.data_dir.clone(), register_profile: false, ..Config::default() };
+        assert_eq!(config, own);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let all = serde_json::to_value(Config::default()).unwrap();
+        let mut settings: Vec<String> = all.as_object().unwrap().keys().cloned().collect();
+        for section in ["topics", "limits"] {
+            settings.extend(all[section].as_object().unwrap().keys().cloned());
+        }
+        for setting in settings {
+            assert!(text.contains(&format!("{setting}:")), "`{setting}` is missing");
+        }
+    }
 }

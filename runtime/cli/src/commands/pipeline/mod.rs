@@ -13,6 +13,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::args::Context;
+pub(crate) use apply::report_swaps;
 pub(crate) use check::{parse_file, show, variables};
 
 #[derive(Debug, Subcommand)]
