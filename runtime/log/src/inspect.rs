@@ -2,6 +2,7 @@
 //! Damage below the synced mark is found here and ends it; a torn tail above is only noted.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_protocol::Offset;
@@ -119,7 +120,8 @@ impl Inspector<'_> {
         }
         let replay_from = segments.get(closed).map_or(self.state.start, |segment| segment.base);
         let newest = if clean { self.state.mark.offset } else { replay_from };
-        self.load_producers(names, newest)?;
+        let oldest = segments.first().map_or(newest, |segment| segment.base);
+        self.load_producers(names, oldest..=newest)?;
         self.replay_headers(&segments[..closed])?;
         let intact = clean && self.load_last(&mut segments[closed])?;
         let torn = if intact { None } else { self.scan(&mut segments, closed)? };
@@ -256,9 +258,10 @@ impl Inspector<'_> {
         }
     }
 
-    /// The newest usable snapshot at or before `newest`; without one, producers are those of all batches.
-    fn load_producers(&mut self, names: &[String], newest: Offset) -> Result<(), Error> {
-        let mut candidates: Vec<Offset> = of_kind(names, Kind::Snapshot).filter(|at| *at <= newest).collect();
+    /// The newest usable snapshot within the batches that are there; without one, producers are those of all
+    /// batches. An older one would lack what was sent between.
+    fn load_producers(&mut self, names: &[String], within: RangeInclusive<Offset>) -> Result<(), Error> {
+        let mut candidates: Vec<Offset> = of_kind(names, Kind::Snapshot).filter(|at| within.contains(at)).collect();
         candidates.sort_unstable();
         for offset in candidates.into_iter().rev() {
             let name = Kind::Snapshot.name(offset);

@@ -89,6 +89,7 @@ impl<S: Storage> Log<S> {
         if obsolete == 0 {
             return Ok(0);
         }
+        self.keep_producers(&segments[obsolete])?;
         self.shared.segments.store(Arc::new(segments[obsolete..].to_vec()));
         self.shared.opened.store(None);
         for segment in &segments[..obsolete] {
@@ -97,6 +98,18 @@ impl<S: Storage> Log<S> {
         let synced = self.storage.sync_dir();
         self.or_fence("the folder", synced)?;
         Ok(u32::try_from(obsolete).unwrap_or(u32::MAX))
+    }
+
+    /// What producers sent can be told from the batches only as long as they are there: makes the snapshot
+    /// durable that tells it for those before `first`.
+    fn keep_producers(&mut self, first: &Segment) -> Result<(), Error> {
+        let synced = match self.storage.open(&Kind::Snapshot.name(first.base)) {
+            Ok(snapshot) => snapshot.sync_data().and_then(|()| self.storage.sync_dir()),
+            // It could not be written, on a full disk: producers that sent nothing since may be forgotten.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        };
+        self.or_fence("a snapshot", synced)
     }
 
     fn delete_segment(&self, segment: &Segment) -> Result<(), Error> {
