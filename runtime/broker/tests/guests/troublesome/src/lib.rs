@@ -1,0 +1,44 @@
+//! A plugin for the broker's tests that does what a record's first word says: `reject`, `trap`, `loop`,
+//! `grow`, `drop`, `twice`; anything else goes through with the configured mark behind it.
+
+use millstream_plugin::prelude::*;
+
+/// A step's `with`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub mark: String,
+    /// Treats `reject` as any other word: the repaired plugin.
+    pub forgiving: bool,
+    /// Does not start.
+    pub broken: bool,
+}
+
+/// See the head of the file.
+///
+/// # Errors
+/// When the record says so.
+#[transform]
+pub fn troublesome(record: Record, config: &Config, out: &mut Output) -> Result<()> {
+    let text = record.str()?;
+    count("seen", 1);
+    match text.split(' ').next().unwrap_or("") {
+        "reject" if !config.forgiving => bail!("told to"),
+        "trap" => panic!("told to trap"),
+        "loop" => loop {
+            std::hint::black_box(());
+        },
+        "grow" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(std::hint::black_box(vec![1u8; 1 << 20]));
+            }
+        }
+        "drop" => return Ok(()),
+        "twice" => out.like(&record).value(&format!("{text}{}", config.mark)),
+        _ => {}
+    }
+    ensure!(!config.broken, "broken");
+    out.like(&record).value(&format!("{text}{}", config.mark));
+    Ok(())
+}
