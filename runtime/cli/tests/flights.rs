@@ -1,6 +1,8 @@
 //! A quarter of a million flights through the `flights` example: counts agree with awk over the same
 //! file, and each output leads back to the very input record it came from.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+
 mod support;
 
 use std::collections::HashMap;

@@ -1,6 +1,8 @@
 //! A real web server's log through the `web-traffic` example, on the real binary, compared with counts
 //! that awk and grep make over the same file: as it is, across a kill -9, and across a plugin swap.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
