@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use crate::ServerTls;
 
 /// Names the native protocol in the TLS handshake. Another major version of it is another name.
 pub const ALPN: &[u8] = b"millstream/1";
@@ -102,6 +105,18 @@ pub(crate) fn client_transport() -> Arc<TransportConfig> {
     let mut config = transport();
     config.max_concurrent_bidi_streams(VarInt::from_u32(0)).keep_alive_interval(Some(KEEP_ALIVE));
     Arc::new(config)
+}
+
+/// A server's endpoint is recognised after a restart: it can tell clients of the process before it that
+/// their connections are gone (a stateless reset), where they would else wait for [`IDLE_TIMEOUT`].
+pub(crate) fn server_endpoint(tls: &ServerTls) -> quinn::EndpointConfig {
+    let ids = tls.derive("millstream connection ids");
+    let ids = u64::from_be_bytes(ids[..8].try_into().expect("eight bytes of 32"));
+    let mut config = endpoint();
+    config
+        .reset_key(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &tls.derive("millstream stateless reset"))))
+        .cid_generator(move || Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 pub(crate) fn endpoint() -> quinn::EndpointConfig {

@@ -19,7 +19,7 @@ impl Connector {
     /// # Errors
     /// [`Error::Tls`] for an unusable CA, [`Error::Address`] when no socket can be had.
     pub fn new(remote: SocketAddr, tls: &ClientTls) -> Result<Self, Error> {
-        let endpoint = socket::endpoint(unspecified(remote), None)?;
+        let endpoint = socket::endpoint(unspecified(remote), config::endpoint(), None)?;
         Ok(Connector { endpoint, config: tls.config()?, server_name: tls.server_name.clone() })
     }
 

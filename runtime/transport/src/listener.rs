@@ -21,7 +21,7 @@ impl Listener {
     /// # Errors
     /// [`Error::Address`] when the address can't be bound, [`Error::Tls`] when the certificate does not serve.
     pub fn bind(address: SocketAddr, tls: &ServerTls) -> Result<Self, Error> {
-        let endpoint = socket::endpoint(address, Some(tls.config()?))?;
+        let endpoint = socket::endpoint(address, config::server_endpoint(tls), Some(tls.config()?))?;
         Ok(Listener { endpoint, handshakes: Arc::default(), draining: Arc::default() })
     }
 

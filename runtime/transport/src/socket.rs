@@ -5,14 +5,16 @@ use std::net::{SocketAddr, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Error;
-use crate::config::{self, SOCKET_BUFFER_BYTES};
+use crate::config::SOCKET_BUFFER_BYTES;
 
 /// Binds `address` and wraps it as a QUIC endpoint on the current tokio runtime.
-pub(crate) fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> Result<quinn::Endpoint, Error> {
+pub(crate) fn endpoint(
+    address: SocketAddr,
+    config: quinn::EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+) -> Result<quinn::Endpoint, Error> {
     bind(address)
-        .and_then(|socket| {
-            quinn::Endpoint::new(config::endpoint(), server, socket, std::sync::Arc::new(quinn::TokioRuntime))
-        })
+        .and_then(|socket| quinn::Endpoint::new(config, server, socket, std::sync::Arc::new(quinn::TokioRuntime)))
         .map_err(|error| Error::Address { address: address.to_string(), reason: error.to_string() })
 }
 

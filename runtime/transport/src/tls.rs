@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use ::aws_lc_rs::hmac;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -112,6 +113,13 @@ impl ServerTls {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|error| Error::Tls(format!("server key: {error}")))?;
         Ok(ServerTls { chain: certificates("server certificate", chain)?, key: Arc::new(key) })
+    }
+
+    /// A secret for one purpose, the same in every process that serves with this key.
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.secret_der());
+        let tag = hmac::sign(&key, purpose.as_bytes());
+        tag.as_ref().try_into().expect("SHA-256 gives 32 bytes")
     }
 
     pub(crate) fn config(&self) -> Result<quinn::ServerConfig, Error> {

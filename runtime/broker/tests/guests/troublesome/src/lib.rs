@@ -35,10 +35,10 @@ pub fn troublesome(record: Record, config: &Config, out: &mut Output) -> Result<
             }
         }
         "drop" => return Ok(()),
-        "twice" => out.like(&record).value(&format!("{text}{}", config.mark)),
+        "twice" => out.like(&record).value(format!("{text}{}", config.mark)),
         _ => {}
     }
     ensure!(!config.broken, "broken");
-    out.like(&record).value(&format!("{text}{}", config.mark));
+    out.like(&record).value(format!("{text}{}", config.mark));
     Ok(())
 }
