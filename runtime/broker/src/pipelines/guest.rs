@@ -1,6 +1,6 @@
 //! Plugin instances behind the runner's `Guest` trait, and the signal that ends their waiting.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use super::logs::{Logs, Place};
 pub(super) struct Ending {
     /// 0: go on, 1: end at a batch boundary, 2: end as a crash would.
     level: AtomicU8,
+    /// New guests are waiting: a batch the present ones struggle with is better left to them.
+    relieved: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -36,6 +38,22 @@ impl Ending {
         self.changed.notify_all();
     }
 
+    /// New guests wait for the task.
+    pub(super) fn relieve(&self) {
+        let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.relieved.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    /// The new guests are at work.
+    pub(super) fn relief_arrived(&self) {
+        self.relieved.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_relieved(&self) -> bool {
+        self.relieved.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_set(&self) -> bool {
         self.level.load(Ordering::Acquire) > 0
     }
@@ -47,7 +65,7 @@ impl Ending {
     /// Waits, at most until the task is to end.
     fn wait(&self, time: Duration) {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_timeout_while(guard, time, |()| !self.is_set()));
+        drop(self.changed.wait_timeout_while(guard, time, |()| !self.is_set() && !self.is_relieved()));
     }
 }
 
@@ -121,9 +139,10 @@ impl Guest for Hosted {
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
-        // A batch of many bad records takes long to sort out; a task that is to end leaves it undone.
-        if self.home.ending.is_set() {
-            return Err(Failure::Init { message: "the task is ending".into() });
+        // A batch of many bad records takes long to sort out: a task that is to end, or to go on with
+        // another plugin, leaves it undone.
+        if self.home.ending.is_set() || self.home.ending.is_relieved() {
+            return Err(Failure::Init { message: "the task does not go on with this plugin".into() });
         }
         self.instance = self.spec.instantiate(&self.home)?;
         Ok(())

@@ -24,7 +24,7 @@ use millstream_cluster::metadata::{Command, Event, PipelineRevision, PluginUse};
 use millstream_protocol::message::{
     ApplyPipeline, ApplyPipelineAck, ControlPipeline, DeleteGroup, DescribePipeline, DescribePipelineAck,
     ListPipelinesAck, PipelineAction, PipelineLogs, PipelineLogsAck, PipelineState, PipelineSummary, RedrivePipeline,
-    RedrivePipelineAck, Swap,
+    RedrivePipelineAck, Swap, TaskStatus,
 };
 use millstream_protocol::{ErrorCode, Failure};
 
@@ -124,7 +124,12 @@ impl Pipelines {
     }
 
     pub(crate) async fn describe(&self, request: DescribePipeline) -> Result<DescribePipelineAck, Failure> {
-        Ok(self.inner.get(&request.name)?.describe(&self.inner.service))
+        let running = self.inner.get(&request.name)?;
+        let mut described = running.describe(&self.inner.service);
+        if running.paused {
+            described.tasks = self.inner.resting(&running).await?;
+        }
+        Ok(described)
     }
 
     pub(crate) async fn control(&self, request: ControlPipeline) -> Result<(), Failure> {
@@ -226,6 +231,31 @@ impl Inner {
     fn put(&self, name: &str, running: Arc<Running>) {
         self.broken().remove(name);
         self.running().insert(name.to_owned(), running);
+    }
+
+    /// The tasks a paused pipeline would have, at what is committed.
+    async fn resting(&self, running: &Running) -> Result<Vec<TaskStatus>, Failure> {
+        let plan = &running.resolved.plan;
+        let committed = self.service.groups().committed(&plan.name, Vec::new()).await?;
+        let state = self.service.state();
+        let topics = plan.inputs.iter().filter_map(|input| state.topic(&input.topic));
+        let partitions = topics.flat_map(|topic| self.service.topics().partitions_of(topic));
+        let rows = partitions.map(|partition| {
+            let id = partition.id();
+            let own = committed.iter().find(|known| known.topic == id.topic && known.partition == id.partition);
+            let position = own.map_or(partition.log_start(), |known| known.offset);
+            TaskStatus {
+                topic: partition.topic().to_owned(),
+                partition: id.partition.0,
+                position,
+                lag: u64::try_from(partition.high_watermark() - position.max(partition.log_start())).unwrap_or(0),
+                records_in: 0,
+                rate: 0,
+                cost_ns: 0,
+                state: "paused".to_owned(),
+            }
+        });
+        Ok(rows.collect())
     }
 
     async fn resolve(&self, text: Text) -> Result<Resolved, Failure> {

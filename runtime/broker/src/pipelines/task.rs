@@ -159,8 +159,10 @@ impl Task {
         matches!(self.shared.state(), TaskState::Running | TaskState::Waiting(_))
     }
 
-    /// Hands over new guests; `None` when the task ended instead.
+    /// Hands over new guests; `None` when the task ended instead. Takes no longer than the call that is
+    /// being made: a batch the old guests fail on is left to the new ones.
     pub(super) async fn swap(&self, swap: Swap, swapped: oneshot::Receiver<Swapped>) -> Option<Swapped> {
+        self.home.ending.relieve();
         self.controls.send(Control::Swap(Box::new(swap))).await.ok()?;
         swapped.await.ok()
     }

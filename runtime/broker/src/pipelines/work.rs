@@ -38,6 +38,8 @@ enum Exit {
     /// Until somebody acts.
     Failed(String),
     Again(Failure),
+    /// At once, with the guests that came.
+    Relieved,
 }
 
 impl From<Failure> for Exit {
@@ -82,6 +84,7 @@ impl Work {
                     self.log(Level::Error, &message);
                     return self.shared.set_state(TaskState::Failed(message));
                 }
+                Exit::Relieved => pause_ms = RETRY_MS.0,
                 Exit::Again(failure) => {
                     if self.shared.records_in.load(Ordering::Relaxed) > started {
                         pause_ms = RETRY_MS.0;
@@ -103,11 +106,17 @@ impl Work {
         let runtime = self.spec.service.runtime().clone();
         let next = runtime.block_on(async { tokio::time::timeout(pause, self.controls.recv()).await });
         if let Ok(Some(Control::Swap(swap))) = next {
-            let Swap { plan, guests, reply, .. } = *swap;
-            (self.spec.plan, self.spec.guests) = (plan, guests);
-            let offset = Offset(self.shared.position.load(Ordering::Acquire));
-            let _ = reply.send(Swapped { offset, pause_us: 0 });
+            self.take_over(*swap);
         }
+    }
+
+    /// New guests for the next attempt.
+    fn take_over(&mut self, swap: Swap) {
+        let Swap { plan, guests, reply, .. } = swap;
+        (self.spec.plan, self.spec.guests) = (plan, guests);
+        self.home.ending.relief_arrived();
+        let offset = Offset(self.shared.position.load(Ordering::Acquire));
+        let _ = reply.send(Swapped { offset, pause_us: 0 });
     }
 
     fn log(&self, level: Level, message: &str) {
@@ -228,7 +237,10 @@ impl<'w> Attempt<'w> {
             while let Ok(landed) = self.landed.try_recv() {
                 self.land(landed)?;
             }
-            while let Ok(control) = self.work.controls.try_recv() {
+            // A runner that has stopped takes no guests: they are for the next attempt.
+            while self.stop.is_none()
+                && let Ok(control) = self.work.controls.try_recv()
+            {
                 self.control(control)?;
             }
             if self.work.home.ending.is_abort() {
@@ -241,7 +253,7 @@ impl<'w> Attempt<'w> {
                 return Ok(());
             }
             if quiet && let Some(stop) = self.stop.take() {
-                return Err(Exit::Failed(stop.to_string()));
+                return Err(self.stopped(&stop));
             }
             let wants_records = !self.ending && !self.runner.is_full();
             if wants_records && let Some((columns, next)) = self.read()? {
@@ -250,6 +262,22 @@ impl<'w> Attempt<'w> {
                 self.work.shared.publish(self.runner.stats());
                 self.wait(wants_records)?;
             }
+        }
+    }
+
+    /// Everything before the stop is committed. When new guests wait, it may be their arrival that stopped
+    /// the old ones: the record is theirs to try.
+    fn stopped(&mut self, stop: &Stop) -> Exit {
+        if !self.work.home.ending.is_relieved() {
+            return Exit::Failed(stop.to_string());
+        }
+        let runtime = self.work.spec.service.runtime().clone();
+        match runtime.block_on(self.work.controls.recv()) {
+            Some(Control::Swap(swap)) => {
+                self.work.take_over(*swap);
+                Exit::Relieved
+            }
+            Some(Control::Stop) | None => Exit::Ended,
         }
     }
 
@@ -272,12 +300,13 @@ impl<'w> Attempt<'w> {
             Control(Option<Control>),
             Readable(Result<Offset, Failure>),
         }
+        let takes_controls = self.stop.is_none();
         let (landed, controls) = (&mut self.landed, &mut self.work.controls);
         let (partition, next) = (&self.partition, self.runner.next());
         let woken = self.work.spec.service.runtime().block_on(async {
             tokio::select! {
                 landed = landed.recv() => Woken::Landed(landed),
-                control = controls.recv() => Woken::Control(control),
+                control = controls.recv(), if takes_controls => Woken::Control(control),
                 readable = partition.wait_readable(next), if wants_records => Woken::Readable(readable),
             }
         });
@@ -323,6 +352,7 @@ impl<'w> Attempt<'w> {
         for (plugin, hosted) in fresh {
             self.runner.handle(Event::Swap { plugin, guest: Box::new(hosted) }, &mut out);
         }
+        self.work.home.ending.relief_arrived();
         self.runner.replace_plan(Arc::clone(&plan));
         (self.work.spec.plan, self.work.spec.guests) = (plan, guests);
         // Whoever asked may have gone away.

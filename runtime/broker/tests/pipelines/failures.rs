@@ -97,6 +97,23 @@ async fn a_stop_waits_for_the_repair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_hangs_on_everything_can_be_swapped() {
+    let mut lab = Lab::start(&["troublesome"]).await;
+    let yaml = FORWARD.replace("    on_error", "    limits: { time: 500ms }\n    on_error");
+    lab.apply(&yaml).await;
+    // One by one these would take longer than the test has.
+    let values: Vec<String> = (0..400).map(|n| format!("loop {n}")).collect();
+    lab.produce("in", 0, &values).await;
+    lab.until("it hangs", async |lab| lab.describe("forward").await.tasks[0].records_in > 0).await;
+    let ack = lab.apply(&yaml.replace("mark: ''", "forgiving: true")).await;
+    let swap = ack.swaps.iter().find(|swap| swap.partition == 0).unwrap();
+    lab.drained("forward").await;
+    let (dead, out) = (lab.values("bad").await, lab.values("out").await);
+    assert_eq!((dead.len() as i64, dead.len() + out.len()), (swap.offset.0, 400), "swapped exactly where it was told");
+    assert_eq!([dead, out].concat(), values);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_run_is_refused_with_the_reason() {
     let lab = Lab::start(&["troublesome"]).await;
     let check = async |yaml: &str, code: ErrorCode, part: &str| {

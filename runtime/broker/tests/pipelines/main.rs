@@ -93,7 +93,10 @@ async fn a_pause_keeps_its_place() {
     lab.drained("forward").await;
     lab.control("forward", PipelineAction::Pause).await.unwrap();
     lab.produce("in", 0, &lines(100..200)).await;
-    assert_eq!(lab.describe("forward").await.state, PipelineState::Paused);
+    let seen = lab.describe("forward").await;
+    assert_eq!(seen.state, PipelineState::Paused);
+    let resting = &seen.tasks[0];
+    assert_eq!((resting.position.0, resting.lag, resting.state.as_str()), (100, 100, "paused"));
     assert_eq!(lab.rows("out").await.len(), 100);
     // A pause outlives the broker.
     lab.restart().await;

@@ -8,7 +8,7 @@ use millstream_plugin::prelude::*;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub mark: String,
-    /// Treats `reject` as any other word: the repaired plugin.
+    /// Treats `reject` and `loop` as any other word: the repaired plugin.
     pub forgiving: bool,
     /// Does not start.
     pub broken: bool,
@@ -25,7 +25,7 @@ pub fn troublesome(record: Record, config: &Config, out: &mut Output) -> Result<
     match text.split(' ').next().unwrap_or("") {
         "reject" if !config.forgiving => bail!("told to"),
         "trap" => panic!("told to trap"),
-        "loop" => loop {
+        "loop" if !config.forgiving => loop {
             std::hint::black_box(());
         },
         "grow" => {
