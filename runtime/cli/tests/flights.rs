@@ -24,7 +24,7 @@ fn flights(into: &Path) -> PathBuf {
 /// Delayed flights by airport of origin, by awk.
 fn delayed_by_origin(file: &Path) -> HashMap<String, u64> {
     let script = format!(
-        r#"awk '{{ match($0, /"delay":-?[0-9]+/); d = substr($0, RSTART + 8, RLENGTH - 8); if (RLENGTH > 0 && d > 15) {{ match($0, /"origin":"[A-Z0-9]+/); n[substr($0, RSTART + 10, RLENGTH - 10)]++ }} }} END {{ for (o in n) print o, n[o] }}' '{}'"#,
+        r#"awk '{{ match($0, /"delay":-?[0-9]+/); d = substr($0, RSTART + 8, RLENGTH - 8) + 0; if (RLENGTH > 0 && d > 15) {{ match($0, /"origin":"[A-Z0-9]+/); n[substr($0, RSTART + 10, RLENGTH - 10)]++ }} }} END {{ for (o in n) print o, n[o] }}' '{}'"#,
         file.display()
     );
     let line = |line: &str| {
