@@ -10,15 +10,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything in these tests; far above what is needed, so that a busy machine passes.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The workspace's root.
-pub fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("runtime/cli lies two levels deep").to_path_buf()
 }
 
 /// A file of the shared test data, or `None` (with a word to the log) where it is absent.
-pub fn shared_data(name: &str) -> Option<PathBuf> {
+pub(crate) fn shared_data(name: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os("MILLSTREAM_TEST_DATA") {
         Some(folder) => PathBuf::from(folder),
         None => workspace().parent()?.join("shared/data"),
@@ -32,7 +32,7 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
 }
 
 /// The lines of the access log under test, in a plain file: the shared one, or the example's sample.
-pub fn access_log(into: &Path) -> PathBuf {
+pub(crate) fn access_log(into: &Path) -> PathBuf {
     let plain = into.join("access.log");
     match shared_data("apache-access-10k.log.gz") {
         Some(path) => unpack(&path, &plain),
@@ -44,38 +44,38 @@ pub fn access_log(into: &Path) -> PathBuf {
 }
 
 /// Unpacks a gzip file with the system's own tool.
-pub fn unpack(gz: &Path, plain: &Path) {
+pub(crate) fn unpack(gz: &Path, plain: &Path) {
     shell(&format!("gzip -dc '{}' > '{}'", gz.display(), plain.display()));
 }
 
 /// Runs a shell pipeline and returns what it prints.
-pub fn shell(script: &str) -> String {
+pub(crate) fn shell(script: &str) -> String {
     let output = Command::new("bash").args(["-o", "pipefail", "-c", script]).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// The same, for one number.
-pub fn shell_count(script: &str) -> u64 {
+pub(crate) fn shell_count(script: &str) -> u64 {
     shell(script).trim().parse().unwrap()
 }
 
 /// A `millstream serve` process with its own data folder and configuration folder.
-pub struct Server {
+pub(crate) struct Server {
     child: Option<Child>,
     port: u16,
-    pub dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Server {
-    pub fn start() -> Server {
+    pub(crate) fn start() -> Server {
         let mut server = Server { child: None, port: free_port(), dir: tempfile::tempdir().unwrap() };
         server.restart();
         server
     }
 
     /// Starts the process again on the same folder and port, after [`Server::kill`] or [`Server::stop`].
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "the server still runs");
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("serve.log")).unwrap();
         let child = self
@@ -92,19 +92,19 @@ impl Server {
         });
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
     /// SIGKILL: nothing of the process gets a chance to say goodbye.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// SIGTERM, and a clean exit.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
         shell(&format!("kill -TERM {}", child.id()));
         let status = child.wait().unwrap();
@@ -112,7 +112,7 @@ impl Server {
     }
 
     /// The command line, pointed at this server.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
         command
             .args(args)
@@ -127,7 +127,7 @@ impl Server {
     }
 
     /// Runs a command that must succeed; its standard output.
-    pub fn run(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> String {
         let output = self.command(args).output().unwrap();
         assert!(
             output.status.success(),
@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// The same, as JSON.
-    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
         let mut args = args.to_vec();
         args.extend(["--output", "json"]);
         let text = self.run(&args);
@@ -149,13 +149,13 @@ impl Server {
     }
 
     /// Every record of a topic, one JSON object each, in partition order.
-    pub fn records(&self, topic: &str) -> Vec<serde_json::Value> {
+    pub(crate) fn records(&self, topic: &str) -> Vec<serde_json::Value> {
         let text = self.run(&["consume", topic, "--from", "earliest", "--output", "json"]);
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// A `produce` whose standard input is fed by the test.
-    pub fn producer(&self, topic: &str) -> Producer {
+    pub(crate) fn producer(&self, topic: &str) -> Producer {
         let mut child = self
             .command(&["produce", topic])
             .stdin(Stdio::piped())
@@ -168,7 +168,7 @@ impl Server {
     }
 
     /// Waits until the pipeline has read all its input.
-    pub fn wait_for_pipeline(&self, pipeline: &str, records: u64) {
+    pub(crate) fn wait_for_pipeline(&self, pipeline: &str, records: u64) {
         self.wait_until("the pipeline has caught up", || {
             let about = self.json(&["pipeline", "describe", pipeline]);
             let tasks = about["tasks"].as_array().unwrap();
@@ -177,7 +177,7 @@ impl Server {
         });
     }
 
-    pub fn wait_until(&self, what: &str, mut done: impl FnMut() -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, mut done: impl FnMut() -> bool) {
         let start = Instant::now();
         while !done() {
             assert!(start.elapsed() < PATIENCE, "waited in vain until {what}; server log:\n{}", self.log_tail());
@@ -201,14 +201,14 @@ impl Drop for Server {
 }
 
 /// A running `produce`.
-pub struct Producer {
+pub(crate) struct Producer {
     child: Child,
     stdin: Option<std::process::ChildStdin>,
 }
 
 impl Producer {
     /// Writes whole lines; blocks when the command line does not take them.
-    pub fn feed(&mut self, lines: &[&str]) {
+    pub(crate) fn feed(&mut self, lines: &[&str]) {
         let stdin = self.stdin.as_mut().unwrap();
         for line in lines {
             writeln!(stdin, "{line}").unwrap();
@@ -217,7 +217,7 @@ impl Producer {
     }
 
     /// Ends the input and waits for the exit, which must be a success.
-    pub fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         drop(self.stdin.take());
         let status = self.child.wait().unwrap();
         assert!(status.success(), "produce ended with {status}");
@@ -225,6 +225,6 @@ impl Producer {
 }
 
 /// A UDP port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
