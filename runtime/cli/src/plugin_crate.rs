@@ -88,7 +88,7 @@ impl PluginCrate {
             asks: names(&own["asks"]),
             sdk: format!("millstream-plugin {}", env!("CARGO_PKG_VERSION")),
         };
-        let target_dir = Path::new(metadata["target_directory"].as_str().unwrap_or("target")).join("guests");
+        let target_dir = guests_dir(&text(&metadata["target_directory"]), &text(&metadata["workspace_root"]));
         Ok(PluginCrate { folder: folder.to_path_buf(), manifest, package_id: text(&package["id"]), target_dir })
     }
 
@@ -175,6 +175,18 @@ fn no_cargo(error: std::io::Error) -> anyhow::Error {
         _ => Problem::failure(format!("cargo can't be started: {error}")),
     };
     problem.into()
+}
+
+/// Cargo gives a library for WebAssembly no hash in its file name, so crates of the same name in a target
+/// folder that workspaces share (`CARGO_TARGET_DIR`) would pass for each other: each workspace has its own.
+fn guests_dir(target: &str, workspace: &str) -> PathBuf {
+    let target = Path::new(target);
+    if target.starts_with(workspace) {
+        return target.join("guests");
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(workspace, &mut hasher);
+    target.join(format!("guests-{:016x}", std::hash::Hasher::finish(&hasher)))
 }
 
 fn find_package<'a>(metadata: &'a Value, manifest_path: &Path) -> Option<&'a Value> {

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use millstream_protocol::message::{ApplyPipeline, ApplyPipelineAck, DescribePipeline};
+use millstream_protocol::message::{ApplyPipeline, ApplyPipelineAck, DescribePipeline, Swap};
 
-use super::{parse_file, report_swaps, show, variables};
+use super::{parse_file, show, variables};
 use crate::args::Context;
 use crate::commands::block_on;
 use crate::connect::{Server, ServerArgs, confirm};
 use crate::console::Console;
-use crate::format::plural;
+use crate::format::{plural, short_digest};
 use crate::json;
 use crate::problem::{Exit, Problem, Shown};
 use crate::table::{Format, print_json};
