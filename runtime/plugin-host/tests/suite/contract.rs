@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Guest, IDENTITY, config, load, run, sample, start};
+use crate::support::{Guest, IDENTITY, config, limits, load, run, sample, start};
 use millstream_plugin_host::{Counter, Failure, InstanceConfig, Level, Limits, Processed, Rejected};
 use millstream_protocol::Columns;
 
@@ -83,7 +83,7 @@ fn fatal(process: &'static str, limits: Limits) -> Failure {
 
 #[test]
 fn a_trap_names_what_happened_and_where() {
-    let failure = fatal(TRAP, Limits::default());
+    let failure = fatal(TRAP, limits());
     let Failure::Trap { message } = &failure else { panic!("{failure:?}") };
     assert!(message.starts_with("wasm trap: wasm `unreachable` instruction executed"), "{message}");
     let named = load(&Guest {
@@ -109,7 +109,7 @@ fn a_panic_is_told_in_the_guests_own_words() {
 
 #[test]
 fn a_loop_ends_at_the_deadline() {
-    let limits = Limits { batch_ms: 30, ..Limits::default() };
+    let limits = Limits { batch_ms: 30, ..limits() };
     assert_eq!(fatal(FOREVER, limits), Failure::Deadline { limit_ms: 30 });
 }
 
@@ -127,7 +127,7 @@ fn recursion_without_end_traps() {
 #[test]
 fn memory_beyond_the_limit_is_refused() {
     let grow = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
-    let limits = Limits { memory_bytes: 4 << 20, ..Limits::default() };
+    let limits = Limits { memory_bytes: 4 << 20, ..limits() };
     let failure = fatal(grow, limits);
     let (limit_bytes, wanted_bytes) = (4 << 20, (4 << 20) + (2 << 16));
     assert_eq!(failure, Failure::Memory { limit_bytes, wanted_bytes });
@@ -138,7 +138,7 @@ fn memory_beyond_the_limit_is_refused() {
 
 #[test]
 fn memory_that_does_not_fit_at_the_start_is_refused() {
-    let limits = Limits { memory_bytes: 64 << 10, ..Limits::default() };
+    let limits = Limits { memory_bytes: 64 << 10, ..limits() };
     let failure = load(&Guest::default()).instantiate(InstanceConfig { limits, ..config() }).map(|_| ()).unwrap_err();
     assert_eq!(failure, Failure::Memory { limit_bytes: 64 << 10, wanted_bytes: 128 << 10 });
 }
@@ -146,7 +146,7 @@ fn memory_that_does_not_fit_at_the_start_is_refused() {
 #[test]
 fn output_against_the_contract_is_refused() {
     let check = |process: &'static str, expected: &str| {
-        let failure = fatal(process, Limits::default());
+        let failure = fatal(process, Limits { output_bytes: 10_000, ..limits() });
         assert_eq!(failure, Failure::Output { message: expected.into() });
     };
     // One timestamp less: its length stands at 12.
@@ -183,7 +183,7 @@ fn output_against_the_contract_is_refused() {
 #[test]
 fn pointers_out_of_memory_and_bad_strings_are_crashes() {
     let check = |process: &'static str, expected: &str| {
-        let failure = fatal(process, Limits::default());
+        let failure = fatal(process, limits());
         assert!(matches!(&failure, Failure::Trap { message } if message.contains(expected)), "{failure:?}");
     };
     check(
@@ -207,10 +207,10 @@ fn records_and_bytes_of_output_have_a_ceiling() {
     };
     // The sample is 3 records, 3 * 28 + 4 * 4 + 15 bytes.
     let bytes = 2 * (3 * 28 + 4 * 4 + 15);
-    check(Limits { output_records: 6, output_bytes: bytes, ..Limits::default() }, None);
-    check(Limits { output_records: 5, ..Limits::default() }, Some("more records than a batch may give"));
-    check(Limits { output_bytes: bytes - 1, ..Limits::default() }, Some("more bytes than a batch may give"));
-    check(Limits { output_bytes_per_record: bytes / 3, ..Limits::default() }, Some("more bytes than a batch may give"));
+    check(Limits { output_records: 6, output_bytes: bytes, ..limits() }, None);
+    check(Limits { output_records: 5, ..limits() }, Some("more records than a batch may give"));
+    check(Limits { output_bytes: bytes - 1, ..limits() }, Some("more bytes than a batch may give"));
+    check(Limits { output_bytes_per_record: bytes / 3, ..limits() }, Some("more bytes than a batch may give"));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_flood_of_log_lines_is_bounded() {
 #[test]
 fn init_refuses_with_its_own_words() {
     let check = |init: &'static str, expected: &str| {
-        let limits = Limits { init_ms: 30, ..Limits::default() };
+        let limits = Limits { init_ms: 30, ..limits() };
         let instance = load(&Guest { init, ..Guest::default() }).instantiate(InstanceConfig { limits, ..config() });
         assert_eq!(instance.map(|_| ()).unwrap_err().to_string(), expected);
     };

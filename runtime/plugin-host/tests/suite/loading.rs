@@ -123,7 +123,7 @@ fn compiled_code_is_kept_and_damage_is_found() {
     for damaged in [&flipped[..], &good[..good.len() / 2], &good[..10], b"", &foreign] {
         fs::write(file, damaged).unwrap();
         run(&engine(), &bytes);
-        assert_eq!(fs::read(file).unwrap().len(), good.len(), "a damaged file is replaced");
+        assert_ne!(fs::read(file).unwrap(), damaged, "a damaged file is replaced");
     }
     assert_eq!(files().len(), 1, "no temporary file is left");
 }

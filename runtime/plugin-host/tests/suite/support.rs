@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use millstream_plugin_host::{Engine, Failure, Instance, InstanceConfig, LoadError, Manifest, Plugin, Processed};
+use millstream_plugin_host::{
+    Engine, Failure, Instance, InstanceConfig, Limits, LoadError, Manifest, Plugin, Processed,
+};
 use millstream_protocol::Columns;
 
 /// The parts of a test guest. `process` may use the locals `$rows` (address of the nine pointer-length
@@ -97,9 +99,14 @@ pub(crate) fn refused(bytes: &[u8]) -> LoadError {
     engine().compile(bytes).expect_err("must be refused")
 }
 
-/// The main output and one named `errors`.
+/// The main output and one named `errors`; time enough on the slowest machine.
 pub(crate) fn config() -> InstanceConfig {
-    InstanceConfig { outputs: vec![String::new(), "errors".into()], ..InstanceConfig::default() }
+    InstanceConfig { outputs: vec![String::new(), "errors".into()], limits: limits(), ..InstanceConfig::default() }
+}
+
+/// The default limits, but for time.
+pub(crate) fn limits() -> Limits {
+    Limits { batch_ms: 60_000, init_ms: 60_000, ..Limits::default() }
 }
 
 /// Three records at offsets 10, 11, 12.
