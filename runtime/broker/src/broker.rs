@@ -132,6 +132,7 @@ fn check_settings(config: &Config) -> Result<(), StartError> {
         if ok { Ok(()) } else { Err(StartError::Setting { setting, reason: reason.to_owned() }) }
     };
     let limits = &config.limits;
+    check("limits.guests_max", (1..=8192).contains(&limits.guests_max), "1 to 8192")?;
     check("shards", config.shards <= 256, "at most 256")?;
     check("sync_threads", (1..=64).contains(&config.sync_threads), "1 to 64")?;
     check("limits.batch_bytes_max", limits.batch_bytes_max <= 8 << 20, "at most 8 MiB, so that a batch fits a frame")?;

@@ -38,6 +38,10 @@ pub struct Limits {
     /// Records of the offsets topic after which it is cut back to a snapshot.
     pub offsets_records_max: u64,
     pub plugin_bytes_max: u64,
+    /// Running instances of plugins: one per plugin step and task.
+    pub guests_max: u32,
+    /// Memory of all of them together.
+    pub guest_memory_bytes_max: usize,
     pub pipelines_max: usize,
     /// Bytes of a pipeline's YAML text.
     pub pipeline_bytes_max: usize,
@@ -64,6 +68,8 @@ impl Default for Limits {
             offset_metadata_bytes_max: 4_096,
             offsets_records_max: 50_000,
             plugin_bytes_max: 32 << 20,
+            guests_max: 1_024,
+            guest_memory_bytes_max: 4 << 30,
             pipelines_max: 256,
             pipeline_bytes_max: 1 << 20,
         }

@@ -12,6 +12,7 @@ use crate::cache::Cache;
 use crate::failure::LoadError;
 use crate::instance::State;
 use crate::limits::TABLE_ELEMENTS_MAX;
+use crate::memory::TotalMemory;
 use crate::plugin::{Plugin, digest};
 use crate::ticker::{Running, Ticker};
 
@@ -32,11 +33,18 @@ pub struct EngineConfig {
     pub instances_max: u32,
     /// The most a guest's `memory_bytes` limit can be.
     pub memory_bytes_max: usize,
+    /// Memory of all guests together.
+    pub memory_bytes_total_max: usize,
 }
 
 impl Default for EngineConfig {
     fn default() -> EngineConfig {
-        EngineConfig { cache_dir: None, instances_max: 256, memory_bytes_max: 256 << 20 }
+        EngineConfig {
+            cache_dir: None,
+            instances_max: 256,
+            memory_bytes_max: 256 << 20,
+            memory_bytes_total_max: 4 << 30,
+        }
     }
 }
 
@@ -52,6 +60,7 @@ struct Inner {
     linker: Linker<State>,
     cache: Option<Cache>,
     ticker: Ticker,
+    memory: Arc<TotalMemory>,
     plugins: Mutex<HashMap<[u8; 32], Weak<Plugin>>>,
 }
 
@@ -69,7 +78,8 @@ impl Engine {
         };
         let ticking = wasmtime.clone();
         let ticker = Ticker::start(move || ticking.increment_epoch()).map_err(|error| failed(&error))?;
-        Ok(Engine { inner: Arc::new(Inner { wasmtime, linker, cache, ticker, plugins: Mutex::default() }) })
+        let memory = Arc::new(TotalMemory::new(config.memory_bytes_total_max));
+        Ok(Engine { inner: Arc::new(Inner { wasmtime, linker, cache, ticker, memory, plugins: Mutex::default() }) })
     }
 
     /// Checks a component and compiles it, or takes it from memory or from the cache on disk. Blocks for
@@ -115,6 +125,10 @@ impl Engine {
 
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.inner.cache.as_ref()
+    }
+
+    pub(crate) fn memory(&self) -> Arc<TotalMemory> {
+        Arc::clone(&self.inner.memory)
     }
 
     pub(crate) fn running(&self) -> Running<'_> {

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use millstream_protocol::Columns;
 use wasmtime::component::Func;
-use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::call::{Budget, Call, refused};
 use crate::failure::Failure;
-use crate::limits::{LOG_BYTES_PER_SECOND, Limits, MESSAGE_BYTES_MAX, OUTPUTS_MAX, TABLE_ELEMENTS_MAX, cut};
+use crate::limits::{Limits, MESSAGE_BYTES_MAX, OUTPUTS_MAX, cut};
+use crate::logger::Logger;
+use crate::memory::Limiter;
 use crate::plugin::Plugin;
 use crate::ticker::Ticker;
 use crate::world::{GuestFailure, Input, Level};
@@ -126,14 +128,8 @@ impl Instance {
         let init_ms = limits.init_ms;
         let state = State {
             call: Call::default(),
-            limiter: Limiter { limit: limits.memory_bytes, used: 0, high_water: 0, denied: None },
-            logger: Logger {
-                sink: log,
-                left: LOG_BYTES_PER_SECOND,
-                refilled: Instant::now(),
-                dropped: 0,
-                last_panic: None,
-            },
+            limiter: Limiter::new(limits.memory_bytes, plugin.engine().memory()),
+            logger: Logger::new(log),
             outputs,
             limits,
             aborted: None,
@@ -171,8 +167,8 @@ impl Instance {
         let state = self.store.data_mut();
         let (budget, batch_ms) = (state.budget(input.len()), state.limits.batch_ms);
         state.call.begin(input, std::mem::take(into), budget);
-        state.limiter.denied = None;
-        state.logger.last_panic = None;
+        state.limiter.begin();
+        state.logger.begin();
         self.store.set_epoch_deadline(Ticker::ticks(batch_ms));
         let running = self.plugin.engine().running();
         let returned = call(&self.process, &mut self.store, input);
@@ -215,7 +211,7 @@ impl Instance {
 
     /// The most linear memory the guest had so far, bytes.
     pub fn memory_high_water(&self) -> usize {
-        self.store.data().limiter.high_water
+        self.store.data().limiter.used()
     }
 }
 
@@ -282,11 +278,11 @@ impl State {
         if trap == Some(&Trap::Interrupt) {
             return Failure::Deadline { limit_ms };
         }
-        if let Some(wanted_bytes) = self.limiter.denied {
-            return Failure::Memory { limit_bytes: self.limiter.limit, wanted_bytes };
+        if let Some(failure) = self.limiter.denied() {
+            return failure;
         }
-        let what = match (&self.logger.last_panic, trap) {
-            (Some(panic), _) => panic.replace('\n', " "),
+        let what = match (self.logger.last_panic(), trap) {
+            (Some(panic), _) => panic,
             (None, Some(trap)) => trap.to_string(),
             (None, None) => error.root_cause().to_string(),
         };
@@ -308,70 +304,4 @@ fn frames(backtrace: &WasmBacktrace) -> String {
         .take(3)
         .collect();
     if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
-}
-
-/// Counts the guest's linear memory and refuses what is over its limit.
-struct Limiter {
-    limit: usize,
-    used: usize,
-    high_water: usize,
-    /// The total a refused growth would have come to, in this call.
-    denied: Option<usize>,
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.used.saturating_add(desired.saturating_sub(current));
-        if wanted > self.limit {
-            self.denied = Some(wanted);
-            return Ok(false);
-        }
-        self.used = wanted;
-        self.high_water = self.high_water.max(wanted);
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
-    }
-}
-
-/// Passes log lines on within a budget that refills with time; says how many it dropped.
-struct Logger {
-    sink: LogSink,
-    left: usize,
-    refilled: Instant,
-    dropped: u64,
-    /// The line a guest's panic hook wrote last, in this call.
-    last_panic: Option<String>,
-}
-
-impl Logger {
-    fn line(&mut self, level: Level, line: &str) {
-        if level == Level::Error && line.starts_with("panicked at") {
-            self.last_panic = Some(line.to_owned());
-        }
-        let waited = self.refilled.elapsed();
-        if waited.as_millis() >= 100 {
-            let more = (waited.as_secs_f64().min(1.0) * LOG_BYTES_PER_SECOND as f64) as usize;
-            self.left = (self.left + more).min(LOG_BYTES_PER_SECOND);
-            self.refilled = Instant::now();
-        }
-        // A line costs at least what showing it does, so that empty lines are bounded too.
-        match self.left.checked_sub(line.len().max(16)) {
-            Some(left) => {
-                self.left = left;
-                (self.sink)(level, line);
-            }
-            None => self.dropped += 1,
-        }
-    }
-
-    /// Reports dropped lines, at the end of a call.
-    fn flush(&mut self) {
-        if self.dropped > 0 {
-            let dropped = std::mem::take(&mut self.dropped);
-            (self.sink)(Level::Warn, &format!("{dropped} log lines dropped: more than 64 KiB per second"));
-        }
-    }
 }

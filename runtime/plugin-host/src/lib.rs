@@ -17,6 +17,8 @@ mod engine;
 mod failure;
 mod instance;
 pub mod limits;
+mod logger;
+mod memory;
 mod plugin;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -60,7 +60,13 @@ impl Plugins {
     /// # Errors
     /// The engine can't be set up.
     pub(crate) fn start(service: Arc<Service>) -> Result<Self, StartError> {
-        let config = EngineConfig { cache_dir: Some(service.data_dir().cache()), ..EngineConfig::default() };
+        let limits = &service.config().limits;
+        let config = EngineConfig {
+            cache_dir: Some(service.data_dir().cache()),
+            instances_max: limits.guests_max,
+            memory_bytes_total_max: limits.guest_memory_bytes_max,
+            ..EngineConfig::default()
+        };
         let engine = Engine::new(config)
             .map_err(|error| StartError::Part { part: "the plugin engine", reason: error.to_string() })?;
         let store = Store::new(service.data_dir().plugins());

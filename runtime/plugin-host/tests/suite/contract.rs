@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Guest, IDENTITY, config, limits, load, run, sample, start};
-use millstream_plugin_host::{Counter, Failure, InstanceConfig, Level, Limits, Processed, Rejected};
+use crate::support::{Guest, IDENTITY, component, config, limits, load, run, sample, start};
+use millstream_plugin_host::{
+    Counter, Engine, EngineConfig, Failure, InstanceConfig, Level, Limits, Processed, Rejected,
+};
 use millstream_protocol::Columns;
 
 const FOREVER: &str = "(loop $again (br $again)) (i32.const 0)";
@@ -141,6 +143,27 @@ fn memory_that_does_not_fit_at_the_start_is_refused() {
     let limits = Limits { memory_bytes: 64 << 10, ..limits() };
     let failure = load(&Guest::default()).instantiate(InstanceConfig { limits, ..config() }).map(|_| ()).unwrap_err();
     assert_eq!(failure, Failure::Memory { limit_bytes: 64 << 10, wanted_bytes: 128 << 10 });
+}
+
+#[test]
+fn all_guests_together_have_a_limit() {
+    let total = EngineConfig { instances_max: 4, memory_bytes_total_max: 3 << 17, ..EngineConfig::default() };
+    // Each guest starts with 128 KiB and takes 64 KiB more for the first batch.
+    let process = "(if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)) (i32.const 0)";
+    let bytes = component(&Guest { process, ..Guest::default() });
+    let plugin = Engine::new(total).unwrap().compile(&bytes).unwrap();
+    let first = plugin.instantiate(config()).unwrap();
+    let mut second = plugin.instantiate(config()).unwrap();
+    let third = plugin.instantiate(config()).unwrap();
+    let message = "no memory is left for it: all plugins together may use 393216 bytes".to_owned();
+    let full = plugin.instantiate(config()).map(|_| ()).unwrap_err();
+    assert_eq!(full, Failure::Init { message: message.clone() });
+    drop(first);
+    second.process(&sample(), &mut Processed::default()).unwrap();
+    second.process(&sample(), &mut Processed::default()).unwrap();
+    assert_eq!(second.process(&sample(), &mut Processed::default()), Err(Failure::Trap { message }));
+    drop((second, third));
+    (0..3).map(|_| plugin.instantiate(config()).unwrap()).for_each(drop);
 }
 
 #[test]
