@@ -2,7 +2,7 @@
 //! over one QUIC connection that is made again when it is lost.
 //!
 //! ```standalone_crate
-//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/embedded.rs"));
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/embedded.inc"));
 //! use millstream_client::prelude::*;
 //! # fn handle(_: &[u8]) -> Result<(), Error> { Ok(()) }
 //! # fn main() { run(|server| async move {
@@ -26,7 +26,7 @@
 //! A [`Reader`] reads without a group, from any position, to the end if asked:
 //!
 //! ```standalone_crate
-//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/embedded.rs"));
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/embedded.inc"));
 //! use millstream_client::prelude::*;
 //! # fn main() { run(|server| async move {
 //! # let client = Client::connect(server).await?;
