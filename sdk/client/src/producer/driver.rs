@@ -119,10 +119,11 @@ impl Driver {
             self.refresh_topic().await?;
             self.refresh = false;
         }
-        if self.shared.settings.idempotent {
-            self.identify().await?;
-        }
         while self.has_sendable() {
+            // Each round: what was sent in the one before may have led up to a gap.
+            if self.shared.settings.idempotent {
+                self.identify().await?;
+            }
             self.send_one(&session).await?;
         }
         Ok(())
@@ -161,8 +162,8 @@ impl Driver {
         let (mut entries, mut payload, mut batches) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0;
         for (partition, lane) in &mut self.lanes {
-            if bytes >= REQUEST_BYTES_MAX || lane.wants_identity() && self.shared.settings.idempotent {
-                continue;
+            if bytes >= REQUEST_BYTES_MAX {
+                break;
             }
             let Some((batch, spent)) = lane.take(self.shared.settings.idempotent) else { continue };
             if let Some(builder) = spent {

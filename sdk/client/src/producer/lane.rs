@@ -233,3 +233,6 @@ impl Lane {
         self.gap_after = None;
     }
 }
+
+#[cfg(test)]
+mod tests;
