@@ -22,7 +22,8 @@ pub(crate) struct ServerArgs {
     pub(crate) profile: Option<PathBuf>,
 }
 
-/// A connection to a broker.
+/// A connection to a broker; clones share it.
+#[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) client: Client,
 }

@@ -1,12 +1,11 @@
 //! The `millstream` command: one file per command under `commands/`, everything about how things are said
 //! in `console`, `table`, `format` and `problem`. Data goes to stdout, everything else to stderr.
 
-#![expect(dead_code, unused_imports, reason = "used as soon as a project can be run")]
-
 mod args;
 mod commands;
 mod connect;
 mod console;
+mod dev;
 mod fixtures;
 mod format;
 mod json;

@@ -97,6 +97,16 @@ impl PluginCrate {
         self.target_dir.join(format!("{}.component.wasm", self.manifest.name))
     }
 
+    /// The files outside of its folder that the last build read, by the compiler's own list: path
+    /// dependencies, files that were included.
+    pub(crate) fn sources_elsewhere(&self) -> Vec<PathBuf> {
+        let rule = self.target_dir.join(TARGET).join("release").join(self.manifest.name.replace('-', "_") + ".d");
+        let Ok(rule) = std::fs::read_to_string(rule) else { return Vec::new() };
+        let inside = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        let elsewhere = |source: &PathBuf| !source.starts_with(&inside) && !source.starts_with(&self.target_dir);
+        sources_of(&rule).into_iter().filter(elsewhere).collect()
+    }
+
     /// Builds the component. Blocks for as long as cargo takes.
     ///
     /// # Errors
@@ -254,6 +264,13 @@ fn plain(line: &str) -> String {
     text + rest
 }
 
+/// The files behind the colon of a makefile's rule; a blank in a name is escaped there.
+fn sources_of(rule: &str) -> Vec<PathBuf> {
+    let sources = rule.lines().next().and_then(|line| line.split_once(": ")).map_or("", |(_, sources)| sources);
+    let sources = sources.replace("\\ ", "\0");
+    sources.split_whitespace().map(|source| PathBuf::from(source.replace('\0', " "))).collect()
+}
+
 fn explain(said: &str) -> anyhow::Error {
     let said = plain(said);
     if said.contains(&format!("`{TARGET}` target may not be installed")) {
@@ -285,6 +302,15 @@ mod tests {
         check("error[E0308]: mismatched types", false);
         check("  --> src/lib.rs:9:5", false);
         check("warning: unused variable: `x`", false);
+    }
+
+    #[test]
+    fn sources_are_read_from_a_rule() {
+        let check = |rule: &str, expected: &[&str]| {
+            assert_eq!(sources_of(rule), expected.iter().map(PathBuf::from).collect::<Vec<_>>());
+        };
+        check("/t/shop.wasm: /p/src/lib.rs /my\\ sdk/lib.rs\n", &["/p/src/lib.rs", "/my sdk/lib.rs"]);
+        check("", &[]);
     }
 
     #[test]

@@ -7,9 +7,6 @@ use anyhow::{Context as _, Result};
 use crate::args::Context;
 use crate::problem::Problem;
 
-/// Where the SDK comes from when its sources are not on this machine.
-const SDK_GIT: &str = "https://github.com/millstream/millstream";
-
 /// Each file of a new project; `{{…}}` in it is filled in.
 const FILES: [(&str, &str); 9] = [
     ("Cargo.toml", include_str!("../../templates/project/Cargo.toml.in")),
@@ -31,7 +28,7 @@ pub(crate) struct Args {
     /// The project's name or folder
     #[arg(value_name = "NAME")]
     folder: PathBuf,
-    /// Folder of the plugin SDK's sources [default: those this command was built from, else their git repository]
+    /// Folder of the plugin SDK's sources [default: those this command was built from]
     #[arg(long, env = "MILLSTREAM_SDK", value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -44,16 +41,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             .into());
     }
     let sdk = find_sdk(args.sdk.as_deref())?;
-    let dependency = match &sdk {
-        Some(folder) => format!("{{ path = {} }}", serde_json::to_string(folder)?),
-        None => format!("{{ git = \"{SDK_GIT}\" }}"),
-    };
+    // A TOML string escapes what a JSON string escapes.
+    let dependency = format!("{{ path = {} }}", serde_json::to_string(&sdk)?);
     for (path, template) in FILES {
         let content =
             template.replace("{{name}}", &name).replace("{{sdk}}", &dependency).replace("{{toolchain}}", toolchain());
         write(&args.folder.join(path), content.as_bytes())?;
     }
-    if let Some(lock) = sdk.as_deref().and_then(lock_file) {
+    if let Some(lock) = lock_file(&sdk) {
         // The versions that the SDK is tested with; cargo drops what the project does not use.
         write(&args.folder.join("Cargo.lock"), &std::fs::read(&lock).with_context(|| lock.display().to_string())?)?;
     }
@@ -91,17 +86,25 @@ fn project_name(folder: &Path) -> Result<String> {
 }
 
 /// The SDK's folder: the one asked for, or the one this command was built beside, if it is still there.
-fn find_sdk(asked: Option<&Path>) -> Result<Option<PathBuf>> {
-    if let Some(folder) = asked {
-        if !folder.join("Cargo.toml").exists() {
-            return Err(Problem::not_found(format!("there is no Cargo.toml in {}", folder.display()))
-                .help("--sdk names the folder sdk/plugin of Millstream's sources")
-                .into());
-        }
-        return Ok(Some(folder.canonicalize().with_context(|| folder.display().to_string())?));
+fn find_sdk(asked: Option<&Path>) -> Result<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let sources = asked.unwrap_or(&beside);
+    // The folder itself, or that of all sources.
+    let places = [sources.to_path_buf(), sources.join("sdk/plugin")];
+    match places.iter().find(|folder| is_sdk(folder)) {
+        Some(folder) => folder.canonicalize().with_context(|| folder.display().to_string()),
+        None if asked.is_some() => Err(Problem::not_found(format!("the plugin SDK is not in {}", sources.display()))
+            .help("--sdk names the folder of Millstream's sources, or sdk/plugin in it")
+            .into()),
+        None => Err(Problem::not_found("the plugin SDK's sources, which this command was built from, are gone")
+            .help("the SDK is not on crates.io: name the folder of Millstream's sources with --sdk DIR")
+            .into()),
     }
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/plugin");
-    Ok(beside.canonicalize().ok().filter(|folder| folder.join("Cargo.toml").exists()))
+}
+
+fn is_sdk(folder: &Path) -> bool {
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml"));
+    manifest.is_ok_and(|text| text.lines().any(|line| line.trim() == "name = \"millstream-plugin\""))
 }
 
 fn lock_file(sdk: &Path) -> Option<PathBuf> {

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use millstream_protocol::message::{ApplyPipeline, ApplyPipelineAck, DescribePipeline, Swap};
+use millstream_protocol::message::{ApplyPipeline, ApplyPipelineAck, DescribePipeline};
 
-use super::{parse_file, show, variables};
+use super::{parse_file, report_swaps, show, variables};
 use crate::args::Context;
 use crate::commands::block_on;
 use crate::connect::{Server, ServerArgs, confirm};
 use crate::console::Console;
-use crate::format::{plural, short_digest};
+use crate::format::plural;
 use crate::json;
 use crate::problem::{Exit, Problem, Shown};
 use crate::table::{Format, print_json};
@@ -129,24 +129,4 @@ fn report(console: &Console, ack: &ApplyPipelineAck) {
     let tasks = plural(u64::from(ack.tasks), "task");
     console.verb("Pipeline", &format!("{}  revision {}, {tasks}", ack.pipeline, ack.revision));
     report_swaps(console, &ack.swaps);
-}
-
-/// `     Swapped  price  3f9a41c0 -> 81c2e07d  at orders/0@667 /1@671, paused 2 ms`, a line per step.
-pub(crate) fn report_swaps(console: &Console, swaps: &[Swap]) {
-    let mut rest = swaps;
-    while let Some(first) = rest.first() {
-        let same = |swap: &Swap| swap.step == first.step && swap.new == first.new;
-        let (of_step, after) = rest.split_at(rest.iter().position(|swap| !same(swap)).unwrap_or(rest.len()));
-        rest = after;
-        let mut places = String::new();
-        let mut topic = "";
-        for swap in of_step {
-            let name = if swap.topic == topic { String::new() } else { swap.topic.clone() };
-            places.push_str(&format!(" {name}/{}@{}", swap.partition, swap.offset));
-            topic = &swap.topic;
-        }
-        let pause_ms = of_step.iter().map(|swap| swap.pause_us).max().unwrap_or(0).div_ceil(1_000);
-        let digests = format!("{} -> {}", short_digest(&first.old), short_digest(&first.new));
-        console.verb("Swapped", &format!("{}  {digests}  at{places}, paused {pause_ms} ms", first.plugin));
-    }
 }

@@ -8,13 +8,14 @@ mod list;
 mod logs;
 mod redrive;
 mod schema;
+mod swap;
 
 use anyhow::Result;
 use clap::Subcommand;
 
 use crate::args::Context;
-pub(crate) use apply::report_swaps;
 pub(crate) use check::{parse_file, show, variables};
+pub(crate) use swap::report_swaps;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -15,8 +15,7 @@ use clap::Subcommand;
 use millstream_plugin_host::{Engine, EngineConfig};
 
 use crate::args::Context;
-pub(crate) use list::asks;
-pub(crate) use push::{read_component, upload};
+pub(crate) use push::{describe, read_component, upload};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
 }
 
 /// `price@0.1.0  9c41d0aa  112 KiB, asks for nothing`
-fn describe(plugin: &PluginDescription) -> String {
+pub(crate) fn describe(plugin: &PluginDescription) -> String {
     let PluginDescription { name, version, digest, bytes: size, asks: wants, .. } = plugin;
     format!("{name}@{version}  {}  {}, asks for {}", short_digest(digest), bytes(*size), asks(wants))
 }

@@ -1,0 +1,71 @@
+//! `millstream dev`: a project while it is worked on. An embedded broker (`local`), the project's plugins and
+//! pipelines in it (`deploy`), its inputs fed (`feed`), its outputs printed (`tail`), its files watched
+//! (`watch`), and a line that sums it up (`status`). `session` owns all of these and loops over their events.
+
+mod deploy;
+mod feed;
+mod local;
+mod pipeline;
+mod plugin;
+mod session;
+mod status;
+mod tail;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::commands::serve::stop_signal;
+use crate::console::Console;
+use crate::manifest::Project;
+use local::Local;
+use session::Session;
+
+/// What `dev` is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) folder: PathBuf,
+    pub(crate) quic: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) feed: Feed,
+    /// Delete the data of earlier runs first.
+    pub(crate) fresh: bool,
+    /// Counted from when everything runs.
+    pub(crate) stop_after: Option<Duration>,
+    pub(crate) once: bool,
+}
+
+/// Whether inputs are fed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Feed {
+    /// Each input once per data folder.
+    #[default]
+    Once,
+    /// Also what was fed before.
+    Again,
+    Never,
+}
+
+/// Runs the project until ctrl-c, SIGTERM, or what `options` say.
+///
+/// # Errors
+/// The project or its broker does not start; with `once`, also when a plugin or pipeline does not work.
+pub(crate) async fn run(options: Options, console: Console) -> Result<()> {
+    let project = Project::load(&options.folder)?;
+    let local = Local::start(&options, &console).await?;
+    let mut session = Session::new(options, project, local.server().clone(), console.clone());
+    let result = tokio::select! {
+        result = Box::pin(session.run()) => result,
+        signal = stop_signal() => signal,
+    };
+    console.clear_status();
+    if result.is_ok() {
+        session.sum_up().await;
+    }
+    drop(session);
+    local.stop(&console).await;
+    result
+}
