@@ -34,6 +34,22 @@ type Names = BTreeMap<String, Arc<LossyFile>>;
 struct Lossy {
     /// Names now, and as of the last sync of the folder.
     names: Arc<Mutex<(Names, Names)>>,
+    trap: Arc<Mutex<Trap>>,
+}
+
+/// The power goes before a certain change; what happens afterwards happens to nobody.
+#[derive(Debug, Default)]
+struct Trap {
+    changes_left: u64,
+    seed: u64,
+    left: Option<MemoryStorage>,
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Handle {
+    file: Arc<LossyFile>,
+    disk: Lossy,
 }
 
 /// Contents now, and as of the last sync.
@@ -41,13 +57,33 @@ struct Lossy {
 struct LossyFile(Mutex<(Vec<u8>, Vec<u8>)>);
 
 impl Lossy {
-    fn from_disk(disk: &MemoryStorage) -> Self {
+    /// A disk that loses power before its `changes`-th change.
+    fn from_disk(disk: &MemoryStorage, changes: u64, seed: u64) -> Self {
         let mut names = Names::new();
         for name in disk.list().unwrap() {
             let bytes = disk.get(&name).unwrap();
             names.insert(name, Arc::new(LossyFile(Mutex::new((bytes.clone(), bytes)))));
         }
-        Lossy { names: Arc::new(Mutex::new((names.clone(), names))) }
+        let trap = Trap { changes_left: changes, seed, left: None };
+        Lossy { names: Arc::new(Mutex::new((names.clone(), names))), trap: Arc::new(Mutex::new(trap)) }
+    }
+
+    fn change(&self) {
+        let mut trap = self.trap.lock().unwrap();
+        match trap.changes_left.checked_sub(1) {
+            Some(left) => trap.changes_left = left,
+            None if trap.left.is_none() => trap.left = Some(self.crash(&mut Chance(trap.seed))),
+            None => {}
+        }
+    }
+
+    /// What the power loss left, once it happened.
+    fn left(&self) -> Option<MemoryStorage> {
+        self.trap.lock().unwrap().left.clone()
+    }
+
+    fn handle(&self, file: Arc<LossyFile>) -> Arc<dyn File> {
+        Arc::new(Handle { file, disk: self.clone() })
     }
 
     /// What is on the disk after the power went.
@@ -92,13 +128,14 @@ impl LossyFile {
 impl Storage for Lossy {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let file = self.names.lock().unwrap().0.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
-        Ok(file)
+        Ok(self.handle(file))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.change();
         let file = Arc::clone(self.names.lock().unwrap().0.entry(name.to_owned()).or_default());
-        file.truncate(0)?;
-        Ok(file)
+        file.0.lock().unwrap().0.clear();
+        Ok(self.handle(file))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -106,6 +143,7 @@ impl Storage for Lossy {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change();
         let (now, _) = &mut *self.names.lock().unwrap();
         let file = now.remove(from).ok_or(io::ErrorKind::NotFound)?;
         now.insert(to.to_owned(), file);
@@ -113,19 +151,21 @@ impl Storage for Lossy {
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {
+        self.change();
         self.names.lock().unwrap().0.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
+        self.change();
         let (now, synced) = &mut *self.names.lock().unwrap();
         *synced = now.clone();
         Ok(())
     }
 }
 
-impl File for LossyFile {
+impl File for Handle {
     fn read_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
-        let (now, _) = &*self.0.lock().unwrap();
+        let (now, _) = &*self.file.0.lock().unwrap();
         let from = now.len().min(at as usize);
         let until = now.len().min(from + len);
         into.extend_from_slice(&now[from..until]);
@@ -133,7 +173,8 @@ impl File for LossyFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
-        let (now, _) = &mut *self.0.lock().unwrap();
+        self.disk.change();
+        let (now, _) = &mut *self.file.0.lock().unwrap();
         let mut to = at as usize;
         for part in parts {
             if now.len() < to + part.len() {
@@ -146,11 +187,12 @@ impl File for LossyFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().0.len() as u64)
+        Ok(self.file.0.lock().unwrap().0.len() as u64)
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {
-        self.0.lock().unwrap().0.resize(size as usize, 0);
+        self.disk.change();
+        self.file.0.lock().unwrap().0.resize(size as usize, 0);
         Ok(())
     }
 
@@ -159,18 +201,21 @@ impl File for LossyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let (now, synced) = &mut *self.0.lock().unwrap();
+        self.disk.change();
+        let (now, synced) = &mut *self.file.0.lock().unwrap();
         synced.clone_from(now);
         Ok(())
     }
 }
 
 /// What must hold, beside the log.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     /// Everything appended and not lost yet.
     batches: Vec<(BatchHeader, Bytes)>,
     start: Offset,
+    /// A deletion up to here was under way.
+    start_wanted: Offset,
     durable: Offset,
     sequence: i32,
     epoch: i32,
@@ -203,6 +248,7 @@ impl Model {
                     log.apply_retention(now_ms).unwrap();
                 }
                 self.start = log.start_offset();
+                self.start_wanted = self.start;
             }
         }
     }
@@ -210,7 +256,9 @@ impl Model {
     /// Compares with a log that came back, and forgets what was lost.
     fn check(&mut self, log: &mut Log<Lossy>, seed: u64) {
         assert!(log.end_offset() >= self.durable, "seed {seed}: end {} of {}", log.end_offset(), self.durable);
-        assert!(log.start_offset() == self.start, "seed {seed}: start {} of {}", log.start_offset(), self.start);
+        let start = log.start_offset();
+        assert!((self.start..=self.start_wanted).contains(&start), "seed {seed}: start {start} of {}", self.start);
+        (self.start, self.start_wanted) = (start, start);
         let found: Vec<_> = read_all(log);
         let end = log.end_offset();
         self.batches.retain(|(header, _)| header.last_offset() < end);
@@ -242,20 +290,31 @@ fn run(seed: u64) {
     let mut disk = MemoryStorage::new();
     let mut now_ms = 0;
     for _ in 0..6 {
-        let storage = Lossy::from_disk(&disk);
+        let changes = chance.below(250);
+        let storage = Lossy::from_disk(&disk, changes, chance.below(u64::from(u32::MAX)));
         let (mut log, _) = Log::open(storage.clone(), config.clone(), now_ms)
             .unwrap_or_else(|e| panic!("seed {seed}: an innocent crash was taken for damage: {e}"));
+        let mut before = model.clone();
         model.check(&mut log, seed);
-        // Sometimes it goes again before anything new was written.
-        for _ in 0..chance.below(60) {
+        while storage.left().is_none() {
+            before = model.clone();
             now_ms += 10;
             model.step(&mut log, &mut chance, now_ms);
+            if storage.left().is_none() && chance.below(60) == 0 {
+                before = model.clone();
+                log.close().unwrap();
+                if storage.left().is_none() {
+                    // Closed in order, and the power goes later.
+                    before.durable = model.end().max(model.start);
+                    disk = storage.crash(&mut chance);
+                }
+                break;
+            }
         }
-        if chance.below(4) == 0 {
-            log.close().unwrap();
-            model.durable = model.end().max(model.start);
-        }
-        disk = storage.crash(&mut chance);
+        // What was under way may have happened or not.
+        let under_way = (model.batches, model.start, model.epoch);
+        model = Model { batches: under_way.0, start_wanted: under_way.1, epoch: under_way.2, ..before };
+        disk = storage.left().unwrap_or(disk);
     }
 }
 
