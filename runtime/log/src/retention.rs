@@ -70,6 +70,11 @@ impl<S: Storage> Log<S> {
 
     /// Makes a new start durable, and then visible.
     fn raise_start(&mut self, start: Offset) -> Result<(), Error> {
+        let segments = self.shared.segments.load_full();
+        if let Some(first @ 1..) = segments.partition_point(|segment| segment.base <= start).checked_sub(1) {
+            // From the moment that the new start is durable, recovery doesn't read the batches before it.
+            self.keep_producers(&segments[first])?;
+        }
         // Into both slots: losing one must not bring records back.
         for _ in 0..2 {
             match self.checkpoint.update(true, |state| state.start = start) {
@@ -89,7 +94,6 @@ impl<S: Storage> Log<S> {
         if obsolete == 0 {
             return Ok(0);
         }
-        self.keep_producers(&segments[obsolete])?;
         self.shared.segments.store(Arc::new(segments[obsolete..].to_vec()));
         self.shared.opened.store(None);
         for segment in &segments[..obsolete] {
