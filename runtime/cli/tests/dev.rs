@@ -2,6 +2,8 @@
 //! and pipelines, mistakes are shown and the old code goes on. Every test's project has a name of its own,
 //! since all of them build into one folder.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it is surprised")]
+
 #[path = "support/mod.rs"]
 mod support;
 

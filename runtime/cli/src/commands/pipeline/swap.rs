@@ -13,9 +13,12 @@ pub(crate) fn report_swaps(console: &Console, swaps: &[Swap]) {
     lines(swaps).iter().for_each(|line| console.verb("Swapped", line));
 }
 
+/// A plugin, its digest before, and after.
+type Code<'a> = (&'a str, [u8; 32], [u8; 32]);
+
 /// A line per plugin and pair of digests: `parse  3f9a41c0 -> 81c2e07d  at logs/0@667 /1@671, paused 2 ms`.
 fn lines(swaps: &[Swap]) -> Vec<String> {
-    let mut by_code: BTreeMap<(&str, [u8; 32], [u8; 32]), Vec<&Swap>> = BTreeMap::new();
+    let mut by_code: BTreeMap<Code<'_>, Vec<&Swap>> = BTreeMap::new();
     for swap in swaps {
         by_code.entry((&swap.plugin, swap.old, swap.new)).or_default().push(swap);
     }
