@@ -249,11 +249,13 @@ fn saves_swap_the_plugin_and_mistakes_keep_it() {
     // A mistake in the pipeline does not hold up the plugin.
     place.edit(source, "7_000_000", "8_000_000");
     dev.says("Swapped  second-shop");
+    dev.says("second-shop-pricing  revision");
     place.edit(pipeline, "vat_percent: 19", "vat_percent: 50");
     place.edit(pipeline, "on_eror:", "on_error:");
     dev.says("second-shop-pricing  revision");
     dev.produce("orders", r#"{"id":"more-tax","net":100}"#);
-    assert!(dev.prints(r#""id":"more-tax""#).contains("8000150"));
+    let taxed = dev.prints(r#""id":"more-tax""#);
+    assert!(taxed.contains("8000150"), "{taxed}");
 
     let said = dev.stop();
     assert!(said.lines().last().unwrap().starts_with("in "), "{said}");
