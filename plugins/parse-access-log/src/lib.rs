@@ -1,6 +1,6 @@
 //! Parses web server access logs, one line per record, into JSON: Apache's and nginx's common and combined
 //! formats. The record gets the time of the line. This file holds the configuration and the JSON; the
-//! grammar is in [`line`], the clock arithmetic in [`time`].
+//! grammar is in [`mod@line`], the clock arithmetic in [`time`].
 
 pub mod line;
 pub mod time;
