@@ -1,5 +1,5 @@
 //! Parses CSV (RFC 4180), one line per record, into JSON objects named by the configured header, or into arrays
-//! without one. This file writes the JSON, [`config`] names the columns, [`line`] takes lines apart.
+//! without one. This file writes the JSON, [`config`] names the columns, [`mod@line`] takes lines apart.
 
 pub mod config;
 pub mod line;

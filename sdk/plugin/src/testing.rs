@@ -117,12 +117,12 @@ pub fn config<C: DeserializeOwned>(json: &str) -> Result<C, String> {
 }
 
 impl Outcome {
-    /// Values of the main output, as text. A tombstone is "<tombstone>".
+    /// Values of the main output, as text. A tombstone is `"<tombstone>"`.
     pub fn values(&self) -> Vec<String> {
         self.values_of("")
     }
 
-    /// Values of a named output, as text. A tombstone is "<tombstone>".
+    /// Values of a named output, as text. A tombstone is `"<tombstone>"`.
     pub fn values_of(&self, output: &str) -> Vec<String> {
         self.outputs.iter().filter(|emitted| emitted.to == output).map(Emitted::text).collect()
     }
