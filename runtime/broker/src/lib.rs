@@ -1,13 +1,14 @@
 //! The broker process: it owns a data folder, keeps metadata and partitions there, and serves clients over QUIC.
 //!
 //! The way of a produced record: [`door`] (`stream` -> `dispatch` -> `produce`) -> [`partition`] -> `shard`
-//! (`owner` -> `log_of`: the replica decides, the log appends; `sync` makes it durable) -> reply. The way back:
-//! `door::subscribe` or `door::data` -> [`partition`], which reads the files where it is.
+//! (`owner` is the thread, [`core::shard`] what it decides, the log appends; `sync` makes it durable) -> reply. The
+//! way back: `door::subscribe` or `door::data` -> [`partition`], which reads the files where it is.
 //!
 //! - [`broker`]: starting and stopping.
 //! - [`config`], [`limits`]: everything that can be set.
 //! - [`data_dir`], [`folder`], [`credentials`]: what lies in the data folder.
 //! - [`metadata`], [`topics`], [`groups`]: what the cluster agrees on, and committed offsets.
+//! - [`core`]: the decisions of shards, groups and pipeline tasks, without their threads.
 //! - [`service`]: what the parts offer each other; [`plugins`] and [`pipelines`] build on it.
 //!
 //! Threads: the caller's tokio runtime does network and coordination; shards, sync threads and the metadata store
@@ -17,6 +18,7 @@ mod broker;
 mod budget;
 mod clock;
 pub mod config;
+pub mod core;
 mod credentials;
 pub mod data_dir;
 mod door;

@@ -11,15 +11,17 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use millstream_log::Reader;
-use millstream_protocol::batch::{BatchHeader, check_new_batch, split_batches};
+use millstream_protocol::batch::split_batches;
 use millstream_protocol::message::{Acks, Position};
 use millstream_protocol::{ErrorCode, Failure, Offset, PartitionIndex, TopicPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::budget::Share;
+use crate::core;
+pub use crate::core::partition::{Appended, Batches, Fetched};
 use crate::error::shutting_down;
-use crate::shard::{Command, LogDescription, failure_of};
+use crate::shard::{Command, LogDescription};
 
 /// See the module's head. Shared as `Arc<Partition>`.
 #[derive(Debug)]
@@ -34,19 +36,6 @@ pub struct Partition {
     log_end: AtomicI64,
     batch_bytes_max: AtomicU32,
     offline: ArcSwapOption<Failure>,
-}
-
-/// Batches whose headers were parsed, in the order they are to be appended.
-pub type Batches = Vec<(BatchHeader, Bytes)>;
-
-/// Where an append went. It is as durable as its [`Acks`] asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Of the first record; of the first time when it was recognised as a duplicate.
-    pub base_offset: Offset,
-    /// After the last record.
-    pub end: Offset,
-    pub log_start: Offset,
 }
 
 /// Who learns the outcome of an append.
@@ -64,15 +53,6 @@ pub struct Append {
     pub reply: Reply,
     /// Counts the bytes as in flight until they are appended.
     pub budget: Option<Share>,
-}
-
-/// Whole batches, the first of which contains the offset asked for.
-#[derive(Clone, Debug)]
-pub struct Fetched {
-    /// Empty at the end.
-    pub bytes: Bytes,
-    pub high_watermark: Offset,
-    pub log_start: Offset,
 }
 
 /// How a new handle begins.
@@ -149,28 +129,8 @@ impl Partition {
     /// # Errors
     /// `InvalidBatch` or `BatchTooLarge`, for the first batch that is wrong.
     pub fn check_new(&self, bytes: &Bytes) -> Result<Batches, Failure> {
-        let invalid = |e| Failure::new(ErrorCode::InvalidBatch, format!("{}/{}: {e}", self.topic, self.id.partition));
         let max = self.batch_bytes_max.load(Ordering::Relaxed) as usize;
-        let mut batches = Batches::new();
-        for split in split_batches(bytes) {
-            let (_, batch) = split.map_err(invalid)?;
-            if batch.len() > max {
-                let topic = &self.topic;
-                let message =
-                    format!("batch of {} bytes is over topic `{topic}`'s batch_bytes_max of {max}", batch.len());
-                return Err(Failure::new(ErrorCode::BatchTooLarge, message));
-            }
-            let header = check_new_batch(&batch).map_err(invalid)?;
-            if header.is_transactional() {
-                let message = format!("{}/{}: transactions are not supported", self.topic, self.id.partition);
-                return Err(Failure::new(ErrorCode::InvalidBatch, message));
-            }
-            batches.push((header, batch));
-        }
-        if batches.is_empty() {
-            return Err(Failure::new(ErrorCode::InvalidBatch, format!("nothing to append to {}", self.topic)));
-        }
-        Ok(batches)
+        core::partition::check_new(bytes, max, (&self.topic, self.id.partition))
     }
 
     /// Hands batches to the shard; waits only for room in its mailbox. Appends of one caller keep their order.
@@ -218,17 +178,7 @@ impl Partition {
     /// `OffsetOutOfRange` before the start or beyond the high watermark, or the partition's damage.
     pub fn read(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, Failure> {
         let reader = self.reader()?;
-        let high_watermark = self.high_watermark();
-        let log_start = reader.start_offset();
-        if offset > high_watermark || offset < log_start {
-            return Err(self.out_of_range(offset, log_start, high_watermark));
-        }
-        let bytes = if offset == high_watermark {
-            Bytes::new()
-        } else {
-            reader.read(offset, bytes_max, high_watermark).map_err(|e| failure_of(&e, self))?
-        };
-        Ok(Fetched { bytes, high_watermark, log_start })
+        core::partition::read(reader, offset, bytes_max, self.high_watermark()).map_err(|e| self.failure(&e))
     }
 
     /// The offset of a position. Blocks for the disk only.
@@ -242,7 +192,7 @@ impl Partition {
             Position::Earliest => Ok(reader.start_offset()),
             Position::Latest => Ok(end),
             Position::Timestamp(at) => {
-                let found = reader.offset_for_timestamp(at, end).map_err(|e| failure_of(&e, self))?;
+                let found = reader.offset_for_timestamp(at, end).map_err(|e| self.failure(&e))?;
                 Ok(found.unwrap_or(end))
             }
         }
@@ -283,7 +233,8 @@ impl Partition {
         let end = self.high_watermark();
         let before = before.unwrap_or(end);
         if before > end {
-            return Err(self.out_of_range(before, self.log_start(), end));
+            let start = self.log_start();
+            return Err(self.failure(&millstream_log::Error::OutOfRange { offset: before, start, end }));
         }
         self.ask(|reply| Command::DeleteRecords { id: self.id, before, reply }).await?
     }
@@ -315,10 +266,8 @@ impl Partition {
         self.reader.as_ref().ok_or_else(shutting_down)
     }
 
-    fn out_of_range(&self, offset: Offset, start: Offset, end: Offset) -> Failure {
-        let (topic, partition) = (&self.topic, self.id.partition);
-        let message = format!("{topic}/{partition} has offsets {start} to {end}, asked for {offset}");
-        Failure::new(ErrorCode::OffsetOutOfRange, message)
+    fn failure(&self, error: &millstream_log::Error) -> Failure {
+        core::partition::failure_of(error, &self.topic, self.id.partition)
     }
 
     pub(crate) fn set_offline(&self, reason: Failure) {

@@ -116,6 +116,8 @@ fn directions() -> Directions {
         ("client", &["protocol", "transport"]),
         ("broker", &["protocol", "log", "cluster", "transport", "plugin-host", "pipeline"]),
         ("cli", &["protocol", "log", "cluster", "transport", "plugin-host", "pipeline", "broker", "client"]),
+        // For tests alone: nobody depends on it.
+        ("sim", &["protocol", "log", "cluster", "plugin-host", "pipeline", "broker"]),
         ("plugin-macro", &[]),
         ("plugin", &["plugin-macro"]),
     ];

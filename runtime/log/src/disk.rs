@@ -1,5 +1,5 @@
-//! Storage on a real disk: the only file of this crate that does IO. Raw system calls by rustix, each
-//! retried when a signal interrupts it.
+//! Storage on a real disk; with `disk_volume.rs` all of this crate that does IO. Raw system calls by rustix,
+//! each retried when a signal interrupts it.
 
 use std::ffi::CString;
 use std::fs;
@@ -36,6 +36,14 @@ impl DiskStorage {
                 rustix::fs::fsync(open_folder(parent)?)?;
             }
         }
+        DiskStorage::open_existing(path)
+    }
+
+    /// Opens a folder that is there.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` when it isn't.
+    pub fn open_existing(path: PathBuf) -> io::Result<Self> {
         Ok(DiskStorage { folder: Arc::new(open_folder(&path)?), path })
     }
 
@@ -46,7 +54,8 @@ impl DiskStorage {
     fn open_with(&self, name: &str, flags: OFlags) -> io::Result<Arc<dyn File>> {
         let name = c_name(name)?;
         let flags = flags | OFlags::RDWR | OFlags::CLOEXEC;
-        let fd = retry_on_intr(|| rustix::fs::openat(&*self.folder, &name, flags, Mode::from_raw_mode(0o640)))?;
+        // Records and metadata are the broker's account's alone, whatever the folders above allow.
+        let fd = retry_on_intr(|| rustix::fs::openat(&*self.folder, &name, flags, Mode::from_raw_mode(0o600)))?;
         Ok(Arc::new(DiskFile { fd }))
     }
 }

@@ -1,7 +1,7 @@
 //! One replica's log: batches in segment files, sparse indexes beside them, group commit, recovery,
 //! retention, idempotent producers. Batches stay the opaque bytes that producers made; only the two header
 //! fields outside their checksum are written here. Pure but for [`DiskStorage`]: time is an argument, and
-//! everything durable goes through [`Storage`].
+//! everything durable goes through [`Storage`]. [`Volume`] is the same for a tree of folders.
 //!
 //! A record's way in: [`Log::append`] (the page cache) -> [`Log::begin_sync`] -> [`SyncJob::run`] on another
 //! thread -> [`Log::finish_sync`] (durable). Its way out: [`Reader::read`], from any thread, beside both.
@@ -13,6 +13,7 @@
 mod checkpoint;
 mod config;
 mod disk;
+mod disk_volume;
 mod dump;
 mod epochs;
 mod error;
@@ -29,15 +30,18 @@ mod segment;
 mod snapshot;
 mod storage;
 mod sync;
+mod volume;
 mod walk;
 
 pub use config::{APPEND_BYTES_MAX, Config, SEGMENT_BYTES_MAX};
 pub use disk::DiskStorage;
+pub use disk_volume::DiskVolume;
 pub use dump::{Dump, Dumped, dump};
 pub use error::Error;
 pub use log::{Appended, Description, Log};
 pub use memory::MemoryStorage;
 pub use reader::Reader;
 pub use recovery::Recovery;
-pub use storage::{File, Storage};
+pub use storage::{File, Storage, delete_if_there, read_file, read_full_at, replace_file, write_all_at};
 pub use sync::{SyncDone, SyncJob};
+pub use volume::{Volume, split_path};

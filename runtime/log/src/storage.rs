@@ -114,7 +114,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 }
 
 /// Writes all parts. On an error some of them may be there.
-pub(crate) fn write_all_at(file: &dyn File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn write_all_at(file: &dyn File, mut parts: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
     // Linux takes at most 1024 parts in one call.
     const PARTS_MAX: usize = 1024;
     // Empty parts would look like a disk that takes nothing.
@@ -132,7 +135,10 @@ pub(crate) fn write_all_at(file: &dyn File, mut parts: &mut [IoSlice<'_>], mut a
 }
 
 /// Reads up to `len` bytes; fewer only at the end of the file.
-pub(crate) fn read_full_at(file: &dyn File, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+///
+/// # Errors
+/// The system's.
+pub fn read_full_at(file: &dyn File, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
     let mut done = 0;
     while done < len {
         match file.read_at(at + done as u64, len - done, into)? {
@@ -144,7 +150,10 @@ pub(crate) fn read_full_at(file: &dyn File, at: u64, len: usize, into: &mut Vec<
 }
 
 /// A whole small file; `None` when there is none.
-pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> io::Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// The system's.
+pub fn read_file(storage: &dyn Storage, name: &str) -> io::Result<Option<Vec<u8>>> {
     let file = match storage.open(name) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -156,8 +165,11 @@ pub(crate) fn read_file(storage: &dyn Storage, name: &str) -> io::Result<Option<
     Ok(Some(bytes))
 }
 
-/// Puts a file in place so that a crash leaves the old or the new contents, never a mixture.
-pub(crate) fn replace_file(storage: &dyn Storage, name: &str, contents: &[u8]) -> io::Result<()> {
+/// Puts a file in place, durably, so that a crash leaves the old or the new contents, never a mixture.
+///
+/// # Errors
+/// The system's.
+pub fn replace_file(storage: &dyn Storage, name: &str, contents: &[u8]) -> io::Result<()> {
     let temporary = format!("{name}{}", crate::names::TEMPORARY);
     let file = storage.create(&temporary)?;
     write_all_at(&*file, &mut [IoSlice::new(contents)], 0)?;
@@ -167,7 +179,10 @@ pub(crate) fn replace_file(storage: &dyn Storage, name: &str, contents: &[u8]) -
 }
 
 /// Deletes a file that may be gone already.
-pub(crate) fn delete_if_there(storage: &dyn Storage, name: &str) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn delete_if_there(storage: &dyn Storage, name: &str) -> io::Result<()> {
     match storage.delete(name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -1,8 +1,9 @@
-//! Groups: the handle to the loop that owns them all. The rules are `cluster::group`'s; here they meet the
-//! offsets topic, the clock and the partitions whose ends make the lag.
+//! Groups: the handle to the loop that owns them all. The rules are `cluster::group`'s and
+//! [`crate::core::groups`]'; here they meet the offsets topic, the clock and the partitions whose ends make the
+//! lag.
 //!
 //! - [`owner`]: the loop.
-//! - [`store`]: committed offsets as records of the internal topic.
+//! - [`store`]: the internal topic.
 
 mod owner;
 mod store;
@@ -18,6 +19,8 @@ use millstream_protocol::{ErrorCode, Failure};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core;
+use crate::core::groups::Call;
 use crate::error::{StartError, shutting_down};
 use crate::limits::{GROUP_MAILBOX_MAX, Limits};
 use crate::metadata::Metadata;
@@ -38,14 +41,6 @@ enum Request {
 }
 
 type Look = Box<dyn FnOnce(Result<&Coordinator, Failure>) + Send>;
-
-/// What changes groups.
-enum Call {
-    Heartbeat(GroupHeartbeat),
-    Leave(LeaveGroup),
-    Commit(CommitOffsets, Committer),
-    Delete(DeleteGroup),
-}
 
 /// A commit on its way.
 pub type Committing = oneshot::Receiver<Result<(), Failure>>;
@@ -73,15 +68,16 @@ impl Groups {
             ..GroupLimits::default()
         };
         let partition = store::open(&topics).await?;
-        let mut coordinator = Coordinator::new(group_limits);
         let source = Arc::clone(&partition);
-        let replayed = tokio::task::spawn_blocking(move || store::replay(&source)).await;
+        let replayed = tokio::task::spawn_blocking(move || {
+            core::groups::replay(source.log_start(), |at, bytes_max| source.read(at, bytes_max))
+        })
+        .await;
         let replayed = replayed.unwrap_or_else(|e| Err(Failure::new(ErrorCode::Internal, e.to_string())));
         match replayed {
             Ok(entries) => {
-                entries.into_iter().for_each(|entry| coordinator.replay(entry));
-                let records_max = limits.offsets_records_max;
-                let owner = owner::Owner::new(coordinator, partition, metadata.watch(), records_max);
+                let groups = core::groups::Groups::new(group_limits, limits.offsets_records_max, entries);
+                let owner = owner::Owner::new(groups, partition, metadata.watch());
                 tokio::spawn(owner.run(requests));
             }
             Err(reason) => {
@@ -160,7 +156,7 @@ impl Groups {
     }
 
     pub(crate) async fn heartbeat(&self, request: GroupHeartbeat) -> Result<GroupHeartbeatAck, Failure> {
-        match self.call(Call::Heartbeat(request)).await? {
+        match self.call(Call::Heartbeat { request, fresh: rand::random() }).await? {
             Answer::Heartbeat(ack) => Ok(ack),
             Answer::Done => Err(Failure::new(ErrorCode::Internal, "a heartbeat was answered as something else")),
         }

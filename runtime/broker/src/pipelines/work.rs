@@ -1,32 +1,24 @@
 //! The inside of a task's thread: attempts, each from the committed offset, until the task ends or fails.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use millstream_pipeline::Guest;
 use millstream_pipeline::plan::Role;
-use millstream_pipeline::runner::{BATCHES_IN_FLIGHT_MAX, Event, Output, Runner, Stop, Task as RunnerTask, Ticket};
-use millstream_pipeline::spec::Start;
-use millstream_protocol::batch::{DECOMPRESSED_BYTES_MAX, decode_batch, split_batches};
+use millstream_pipeline::runner::{BATCHES_IN_FLIGHT_MAX, Output, Runner, Stop, Task as RunnerTask, Ticket};
+use millstream_pipeline::spec;
 use millstream_protocol::message::{CommittedOffset, Position};
-use millstream_protocol::{Columns, ErrorCode, Failure, Offset};
+use millstream_protocol::{Failure, Offset};
 use tokio::sync::mpsc;
 
 use super::guest::Home;
 use super::logs::{Level, Place};
 use super::sink::Sinks;
 use super::task::{Control, Shared, Swap, Swapped, TaskSpec, TaskState};
+use crate::core::task::{self, Next, READ_BYTES, Start};
 use crate::partition::Partition;
 
-/// Bytes read from the log at once.
-const READ_BYTES: usize = 512 << 10;
-/// A batch for guests is cut when it has so many bytes…
-const GUEST_BATCH_BYTES: usize = 256 << 10;
-/// … and never has more than this, except for a single larger record.
-const GUEST_BATCH_BYTES_MAX: usize = 512 << 10;
 /// Pause before a failed attempt is repeated; doubled up to the second.
 const RETRY_MS: (u64, u64) = (250, 15_000);
 /// How often statistics are made visible while there is work.
@@ -141,24 +133,25 @@ impl Work {
         let committed = groups.committed_blocking(&self.spec.plan.name)?;
         let own = committed.iter().find(|known| known.topic == topic && known.partition == index);
         let (start, end) = (partition.log_start(), partition.high_watermark());
-        match own.map(|known| known.offset) {
-            Some(offset) if offset < start => {
-                self.log(Level::Warn, &format!("records {offset} to {start} were deleted before they were read"));
-                Ok(start)
+        let committed = own.map(|known| known.offset);
+        match task::start(committed, (start, end)) {
+            Start::At(offset) => Ok(offset),
+            Start::Deleted(offset) => {
+                let from = committed.unwrap_or_default();
+                self.log(Level::Warn, &format!("records {from} to {offset} were deleted before they were read"));
+                Ok(offset)
             }
-            Some(offset) if offset > end => {
-                self.log(
-                    Level::Warn,
-                    &format!("committed offset {offset} is beyond the end {end}: goes on from there"),
-                );
-                Ok(end)
+            Start::Beyond(offset) => {
+                let from = committed.unwrap_or_default();
+                let message = format!("committed offset {from} is beyond the end {offset}: goes on from there");
+                self.log(Level::Warn, &message);
+                Ok(offset)
             }
-            Some(offset) => Ok(offset),
-            None => {
+            Start::AsPlanned => {
                 let position = match self.spec.plan.inputs[self.spec.input].from {
-                    Start::Earliest => Position::Earliest,
-                    Start::Latest => Position::Latest,
-                    Start::Timestamp(at) => Position::Timestamp(at),
+                    spec::Start::Earliest => Position::Earliest,
+                    spec::Start::Latest => Position::Latest,
+                    spec::Start::Timestamp(at) => Position::Timestamp(at),
                 };
                 let offset = partition.offset_of(position)?;
                 groups.commit_of_pipeline_blocking(&self.spec.plan.name, vec![self.commit_at(offset)])?;
@@ -172,22 +165,14 @@ impl Work {
     }
 }
 
-/// One run of the runner, from the committed offset on.
+/// One attempt of [`core::task`](crate::core::task), with what carries out its outputs.
 struct Attempt<'w> {
     work: &'w mut Work,
     partition: Arc<Partition>,
-    runner: Runner,
+    core: task::Attempt,
     sinks: Sinks,
-    /// Read and decoded, not yet handed over: records and the offset behind them.
-    ready: VecDeque<(Columns, Offset)>,
-    /// Read, not yet decoded.
-    unread: VecDeque<Bytes>,
     landed: mpsc::Receiver<Landed>,
     landing: mpsc::Sender<Landed>,
-    commit_wanted: Option<Offset>,
-    committing: bool,
-    stop: Option<Stop>,
-    ending: bool,
     published: Instant,
 }
 
@@ -202,25 +187,20 @@ impl<'w> Attempt<'w> {
             let hosted = guest.start(&work.home).map_err(|e| Exit::Failed(format!("step `{}`: {e}", guest.step)))?;
             guests.push(Box::new(hosted));
         }
-        let task = RunnerTask { plan: Arc::clone(&spec.plan), input: spec.input, partition: spec.partition.0, start };
+        let runner = RunnerTask { plan: Arc::clone(&spec.plan), input: spec.input, partition: spec.partition.0, start };
         let zero = Instant::now();
         let stopwatch = Box::new(move || zero.elapsed().as_nanos() as u64);
         let topics = spec.plan.sinks.iter().map(|sink| sink.topic.clone()).collect();
         // Every append a full runner can have open, and one commit.
         let appends_per_batch = spec.plan.outputs.len() + spec.plan.sinks.len();
         let (landing, landed) = mpsc::channel(BATCHES_IN_FLIGHT_MAX * appends_per_batch + 1);
+        let place = format!("{}/{}", spec.topic.name, spec.partition);
         Ok(Attempt {
             partition,
-            runner: Runner::new(task, guests, stopwatch),
+            core: task::Attempt::new(Runner::new(runner, guests, stopwatch), place),
             sinks: Sinks::new(Arc::clone(&spec.service), topics, spec.partition.0),
-            ready: VecDeque::new(),
-            unread: VecDeque::new(),
             landed,
             landing,
-            commit_wanted: None,
-            committing: false,
-            stop: None,
-            ending: false,
             published: zero,
             work,
         })
@@ -228,17 +208,17 @@ impl<'w> Attempt<'w> {
 
     fn run(mut self) -> Result<(), Exit> {
         let result = self.turn_until_over();
-        self.work.shared.publish(self.runner.stats());
+        self.work.shared.publish(self.core.stats());
         result
     }
 
     fn turn_until_over(&mut self) -> Result<(), Exit> {
+        let mut out = Vec::new();
         loop {
             while let Ok(landed) = self.landed.try_recv() {
                 self.land(landed)?;
             }
-            // A runner that has stopped takes no guests: they are for the next attempt.
-            while self.stop.is_none()
+            while self.core.takes_guests()
                 && let Ok(control) = self.work.controls.try_recv()
             {
                 self.control(control)?;
@@ -246,21 +226,21 @@ impl<'w> Attempt<'w> {
             if self.work.home.ending.is_abort() {
                 return Ok(());
             }
-            self.ending |= self.work.home.ending.is_set();
-            let quiet = self.runner.is_settled() && !self.committing && self.commit_wanted.is_none();
-            // Asked to end first: a stop may only say that the guest was not restarted for it.
-            if quiet && self.ending {
-                return Ok(());
+            if self.work.home.ending.is_set() {
+                self.core.end();
             }
-            if quiet && let Some(stop) = self.stop.take() {
-                return Err(self.stopped(&stop));
+            let next = self.core.next(&mut out)?;
+            if let Next::Fed { records } = next {
+                self.work.shared.records_in.fetch_add(records as u64, Ordering::Relaxed);
             }
-            let wants_records = !self.ending && !self.runner.is_full();
-            if wants_records && let Some((columns, next)) = self.read()? {
-                self.feed(columns, next)?;
-            } else {
-                self.work.shared.publish(self.runner.stats());
-                self.wait(wants_records)?;
+            self.carry_out(&mut out)?;
+            match next {
+                Next::Ended => return Ok(()),
+                Next::Stopped(stop) => return Err(self.stopped(&stop)),
+                Next::Fed { .. } => self.publish_now_and_then(),
+                Next::Read(offset) if self.read(offset)? => {}
+                Next::Read(_) => self.wait(true)?,
+                Next::Wait => self.wait(false)?,
             }
         }
     }
@@ -281,16 +261,11 @@ impl<'w> Attempt<'w> {
         }
     }
 
-    fn feed(&mut self, columns: Columns, next: Offset) -> Result<(), Exit> {
-        self.work.shared.records_in.fetch_add(columns.len() as u64, Ordering::Relaxed);
-        let mut out = Vec::new();
-        self.runner.handle(Event::Fetched { columns, next }, &mut out);
-        self.carry_out(out)?;
+    fn publish_now_and_then(&mut self) {
         if self.published.elapsed() >= PUBLISH {
             self.published = Instant::now();
-            self.work.shared.publish(self.runner.stats());
+            self.work.shared.publish(self.core.stats());
         }
-        Ok(())
     }
 
     /// Until something lands, somebody asks, or (when wanted) there are records.
@@ -300,9 +275,10 @@ impl<'w> Attempt<'w> {
             Control(Option<Control>),
             Readable(Result<Offset, Failure>),
         }
-        let takes_controls = self.stop.is_none();
+        self.work.shared.publish(self.core.stats());
+        let takes_controls = self.core.takes_guests();
         let (landed, controls) = (&mut self.landed, &mut self.work.controls);
-        let (partition, next) = (&self.partition, self.runner.next());
+        let (partition, next) = (&self.partition, self.core.position());
         let woken = self.work.spec.service.runtime().block_on(async {
             tokio::select! {
                 landed = landed.recv() => Woken::Landed(landed),
@@ -321,21 +297,19 @@ impl<'w> Attempt<'w> {
     }
 
     fn land(&mut self, landed: Landed) -> Result<(), Exit> {
+        let mut out = Vec::new();
         match landed {
             Landed::Appended(ticket, outcome) => {
                 outcome?;
-                let mut out = Vec::new();
-                self.runner.handle(Event::Durable { ticket }, &mut out);
-                self.carry_out(out)
+                self.core.appended(ticket, &mut out);
             }
             Landed::Committed(offset, outcome) => {
                 outcome?;
-                self.committing = false;
                 self.work.shared.position.store(offset.0, Ordering::Release);
-                self.commit();
-                Ok(())
+                self.core.committed(&mut out);
             }
         }
+        self.carry_out(&mut out)
     }
 
     fn control(&mut self, control: Control) -> Result<(), Exit> {
@@ -348,20 +322,18 @@ impl<'w> Attempt<'w> {
     fn swap(&mut self, swap: Swap) -> Result<(), Exit> {
         let paused = Instant::now();
         let Swap { plan, guests, fresh, reply } = swap;
+        let boxed = |(plugin, hosted)| (plugin, Box::new(hosted) as Box<dyn Guest>);
         let mut out = Vec::new();
-        for (plugin, hosted) in fresh {
-            self.runner.handle(Event::Swap { plugin, guest: Box::new(hosted) }, &mut out);
-        }
+        let offset = self.core.swap(Arc::clone(&plan), fresh.into_iter().map(boxed).collect(), &mut out);
         self.work.home.ending.relief_arrived();
-        self.runner.replace_plan(Arc::clone(&plan));
         (self.work.spec.plan, self.work.spec.guests) = (plan, guests);
         // Whoever asked may have gone away.
-        let _ = reply.send(Swapped { offset: self.runner.next(), pause_us: paused.elapsed().as_micros() as u64 });
-        self.carry_out(out)
+        let _ = reply.send(Swapped { offset, pause_us: paused.elapsed().as_micros() as u64 });
+        self.carry_out(&mut out)
     }
 
-    fn carry_out(&mut self, outputs: Vec<Output>) -> Result<(), Exit> {
-        for output in outputs {
+    fn carry_out(&mut self, outputs: &mut Vec<Output>) -> Result<(), Exit> {
+        for output in outputs.drain(..) {
             match output {
                 Output::Append { ticket, sink, columns } => {
                     if self.work.spec.plan.sinks[sink].role == Role::Output {
@@ -372,10 +344,7 @@ impl<'w> Attempt<'w> {
                     let done = move |outcome| drop(landing.try_send(Landed::Appended(ticket, outcome)));
                     self.sinks.append(sink, &columns, Box::new(done))?;
                 }
-                Output::Commit { offset } => {
-                    self.commit_wanted = Some(offset);
-                    self.commit();
-                }
+                Output::Commit { offset } => self.commit(offset),
                 Output::Swapped { plugin, offset, old, new } => {
                     let short = |digest: [u8; 32]| digest[..4].iter().map(|b| format!("{b:02x}")).collect::<String>();
                     let step = self.work.spec.guests[plugin].step.clone();
@@ -386,7 +355,8 @@ impl<'w> Attempt<'w> {
                     let step = self.work.spec.plan.steps[step].name.clone();
                     self.log(level.into(), step, message);
                 }
-                Output::Stop(stop) => self.stop = Some(stop),
+                // `Next::Stopped` says it when all before it is committed.
+                Output::Stop(_) => {}
             }
         }
         Ok(())
@@ -398,14 +368,7 @@ impl<'w> Attempt<'w> {
         spec.logs.push(level, &place, message);
     }
 
-    /// Commits the newest offset there is; one commit at a time, so that they arrive in order and a slow
-    /// disk makes them fewer.
-    fn commit(&mut self) {
-        if self.committing {
-            return;
-        }
-        let Some(offset) = self.commit_wanted.take() else { return };
-        self.committing = true;
+    fn commit(&self, offset: Offset) {
         let spec = &self.work.spec;
         let (groups, pipeline) = (spec.service.groups().clone(), spec.plan.name.clone());
         let (commit, landing) = (self.work.commit_at(offset), self.landing.clone());
@@ -415,93 +378,19 @@ impl<'w> Attempt<'w> {
         });
     }
 
-    /// The next records and the offset behind them; `None` at the end of the partition.
-    fn read(&mut self) -> Result<Option<(Columns, Offset)>, Exit> {
-        loop {
-            if let Some(ready) = self.ready.pop_front() {
-                return Ok(Some(ready));
-            }
-            if self.unread.is_empty() {
-                let next = self.runner.next();
-                let start = self.partition.log_start();
-                if next < start {
-                    let message = format!("records {next} to {start} were deleted before they were read");
-                    self.log(Level::Warn, String::new(), message);
-                    return Ok(Some((Columns::default(), start)));
-                }
-                let fetched = self.partition.read(next, READ_BYTES)?;
-                for batch in split_batches(&fetched.bytes) {
-                    let (_, bytes) = batch.map_err(|e| self.damaged(next, &e))?;
-                    self.unread.push_back(bytes);
-                }
-                if self.unread.is_empty() {
-                    return Ok(None);
-                }
-            }
-            self.decode()?;
+    /// Gives the attempt what is there from `offset` on; `false` at the end of the partition.
+    fn read(&mut self, offset: Offset) -> Result<bool, Exit> {
+        let start = self.partition.log_start();
+        if offset < start {
+            let message = format!("records {offset} to {start} were deleted before they were read");
+            self.log(Level::Warn, String::new(), message);
+            let mut out = Vec::new();
+            self.core.skip_to(start, &mut out);
+            self.carry_out(&mut out)?;
+            return Ok(true);
         }
-    }
-
-    /// Decodes unread batches until there is enough for a guest.
-    fn decode(&mut self) -> Result<(), Exit> {
-        let from = self.runner.next();
-        let (mut columns, mut next) = (Columns::default(), from);
-        while let Some(batch) = self.unread.pop_front() {
-            let header =
-                split_batches(&batch).next().expect("it was split before").map_err(|e| self.damaged(next, &e))?.0;
-            decode_batch(&batch, from, DECOMPRESSED_BYTES_MAX, &mut columns).map_err(|e| self.damaged(next, &e))?;
-            next = header.next_offset();
-            if columns.payload_bytes() >= GUEST_BATCH_BYTES {
-                break;
-            }
-        }
-        if columns.payload_bytes() <= GUEST_BATCH_BYTES_MAX {
-            self.ready.push_back((columns, next));
-        } else {
-            cut(&columns, next, &mut self.ready);
-        }
-        Ok(())
-    }
-
-    fn damaged(&self, offset: Offset, error: &millstream_protocol::batch::Error) -> Exit {
-        let place = format!("{}/{}@{offset}", self.work.spec.topic.name, self.work.spec.partition);
-        let message = format!("records at {place} can't be decoded: {error}");
-        Exit::from(Failure::new(ErrorCode::CorruptData, message))
-    }
-}
-
-/// Cuts records into batches of a guest's size; `next` is the offset behind the last.
-fn cut(columns: &Columns, next: Offset, into: &mut VecDeque<(Columns, Offset)>) {
-    let mut part = Columns::default();
-    for row in columns.rows() {
-        if part.payload_bytes() >= GUEST_BATCH_BYTES {
-            into.push_back((std::mem::take(&mut part), Offset(row.offset)));
-        }
-        part.push_row(&row);
-    }
-    into.push_back((part, next));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_batches_are_cut_without_loss() {
-        let mut columns = Columns::default();
-        for offset in 0..1000 {
-            columns.push(offset * 2, 0, None, Some(&[b'x'; 1000]));
-        }
-        let mut parts = VecDeque::new();
-        cut(&columns, Offset(2010), &mut parts);
-        assert!(parts.len() > 2);
-        let mut next = 0;
-        for (part, behind) in &parts {
-            assert!(part.payload_bytes() <= GUEST_BATCH_BYTES_MAX);
-            assert!(part.offsets.iter().all(|offset| *offset >= next && *offset < behind.0));
-            next = behind.0;
-        }
-        assert_eq!(next, 2010);
-        assert_eq!(parts.iter().map(|(part, _)| part.len()).sum::<usize>(), 1000);
+        let fetched = self.partition.read(offset, READ_BYTES)?;
+        self.core.read(&fetched.bytes)?;
+        Ok(!fetched.bytes.is_empty())
     }
 }

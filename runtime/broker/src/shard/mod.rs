@@ -1,12 +1,11 @@
 //! Log shards: one thread per core, each owning the logs of the partitions hashed to it, with one bounded
 //! mailbox. A shard appends inline, drains its mailbox, and only then asks for syncs: that is the group
-//! commit. Syncs run on threads of their own and come back as commands.
+//! commit. Syncs run on threads of their own and come back as commands. What all this decides is
+//! [`crate::core::shard`]'s.
 //!
 //! - [`owner`]: the loop.
-//! - [`log_of`]: one partition's log, replica and waiting appends.
 //! - [`sync`]: the sync threads.
 
-mod log_of;
 mod owner;
 mod sync;
 #[cfg(test)]
@@ -18,10 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_log as log;
 use millstream_protocol::message::{Durability, TopicConfig};
-use millstream_protocol::{ErrorCode, Failure, Offset, TopicPartition};
+use millstream_protocol::{Failure, Offset, TopicPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::core::partition::LogDescription;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, shutting_down};
 use crate::limits::SHARD_MAILBOX_MAX;
@@ -83,15 +83,6 @@ pub(crate) struct Spec {
     pub(crate) durability: Durability,
     /// The folder existed before, so a missing one is a loss.
     pub(crate) must_exist: bool,
-}
-
-/// Sizes and ages of one log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogDescription {
-    pub bytes: u64,
-    pub segments: u32,
-    /// Of the oldest segment's first record; -1 when there is none.
-    pub oldest_timestamp: i64,
 }
 
 /// The running shards.
@@ -183,14 +174,4 @@ pub(crate) fn log_config(effective: &TopicConfig) -> log::Config {
         batch_bytes_max: effective.batch_bytes_max.map_or(defaults.batch_bytes_max, |bytes| bytes as usize),
         ..defaults
     }
-}
-
-/// A log's error in the wire's words; the message names the partition.
-pub(crate) fn failure_of(error: &log::Error, partition: &Partition) -> Failure {
-    let code = log_of::code_of(error);
-    let advice = match code {
-        ErrorCode::DiskFull => ": free some space on the broker's disk",
-        _ => "",
-    };
-    Failure::new(code, format!("{}/{}: {error}{advice}", partition.topic(), partition.index()))
 }

@@ -1,5 +1,6 @@
-//! The loop of one shard. Invariant: only this thread touches the logs in its map; whatever it does besides
-//! appending (opening, retention) it does inline, so that no partition needs a lock.
+//! The loop of one shard: commands go into [`core::shard`](crate::core::shard), what it wants done comes out.
+//! Invariant: only this thread touches its logs; whatever it does besides appending (opening, retention) it
+//! does inline, so that no partition needs a lock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,18 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use millstream_log::{DiskStorage, Log};
-use millstream_protocol::{ErrorCode, Failure, Offset, TopicPartition};
+use millstream_protocol::{ErrorCode, Failure, TopicPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::log_of::LogOf;
 use super::sync::Job;
 use super::{Command, Spec};
 use crate::clock::now_ms;
+use crate::core;
+use crate::core::partition::code_of;
+use crate::core::shard::{Event, Output, Shard};
 use crate::data_dir::DataDir;
 use crate::folder;
 use crate::limits::SHARD_DRAIN_MAX;
-use crate::partition::{Append, Opening, Partition};
+use crate::partition::{Append, Opening, Partition, Reply};
 
 /// What a shard is made of.
 pub(super) struct Parts {
@@ -32,16 +35,16 @@ pub(super) struct Parts {
 
 pub(super) struct Owner {
     parts: Parts,
-    logs: HashMap<TopicPartition, LogOf>,
-    /// Logs that want a sync once the mailbox is drained.
-    dirty: Vec<TopicPartition>,
+    core: Shard<DiskStorage, Reply>,
+    handles: HashMap<TopicPartition, Arc<Partition>>,
+    outputs: Vec<Output<Reply>>,
     /// Someone waits for a clean end.
     shutdown: Option<oneshot::Sender<()>>,
 }
 
 impl Owner {
     pub(super) fn new(parts: Parts) -> Self {
-        Owner { parts, logs: HashMap::new(), dirty: Vec::new(), shutdown: None }
+        Owner { parts, core: Shard::default(), handles: HashMap::new(), outputs: Vec::new(), shutdown: None }
     }
 
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -54,15 +57,19 @@ impl Owner {
                 let Ok(next) = commands.try_recv() else { break };
                 self.handle(next);
             }
-            self.request_syncs();
+            self.feed(Event::Drained);
             if self.aborted() {
                 return;
             }
-            if self.shutdown.is_some() && commands.is_empty() && !self.logs.values().any(|log| log.sync_in_flight) {
+            if self.shutdown.is_some() && commands.is_empty() && !self.core.is_syncing() {
                 break;
             }
         }
-        self.logs.drain().for_each(|(_, log)| log.close());
+        for (id, error) in self.core.close(&crate::error::shutting_down(), &mut self.outputs) {
+            let (topic, partition) = (self.topic(id), id.partition.0);
+            tracing::warn!(topic, partition, %error, "log not closed cleanly; the next start checks it");
+        }
+        self.carry_out();
         if let Some(reply) = self.shutdown {
             let _ = reply.send(());
         }
@@ -78,35 +85,28 @@ impl Owner {
                 let partition = self.open(*spec);
                 let _ = reply.send(partition);
             }
-            Command::Append { id, append } => self.append(id, append),
-            Command::Synced { id, done } => {
-                // A log that was closed meanwhile needs no answer.
-                let Some(log) = self.logs.get_mut(&id) else { return };
-                if let Err(reason) = log.finish_sync(done) {
-                    self.fail(id, &reason);
-                    return;
-                }
-                self.mark_dirty(id);
+            Command::Append { id, append } => {
+                let Append { batches, acks, reply: waiter, budget } = append;
+                self.feed(Event::Append { id, append: core::partition::Append { batches, acks, waiter } });
+                drop(budget);
             }
-            Command::DeleteRecords { id, before, reply } => {
-                let _ = reply.send(self.delete_records(id, before));
-            }
-            Command::Describe { id, reply } => {
-                let _ = reply.send(self.logs.get(&id).map(LogOf::describe).ok_or_else(gone));
-            }
+            Command::Synced { id, done } => self.feed(Event::Synced { id, done }),
+            Command::DeleteRecords { id, before, reply } => drop(reply.send(self.core.delete_records(id, before))),
+            Command::Describe { id, reply } => drop(reply.send(self.core.describe(id))),
             Command::SetConfig { id, config, durability } => {
-                if let Some(log) = self.logs.get_mut(&id) {
-                    log.set_config(config, durability);
-                    self.mark_dirty(id);
+                if let Some(handle) = self.handles.get(&id) {
+                    handle.set_batch_bytes_max(u32::try_from(config.batch_bytes_max).unwrap_or(u32::MAX));
                 }
+                self.feed(Event::SetConfig { id, config, durability });
             }
             Command::Close { id, reason, reply } => {
-                if let Some(log) = self.logs.remove(&id) {
-                    log.fail(&reason);
+                if let Some(handle) = self.handles.remove(&id) {
+                    handle.set_offline(reason.clone());
                 }
+                self.feed(Event::Close { id, reason });
                 let _ = reply.send(());
             }
-            Command::Tick => self.tick(),
+            Command::Tick => self.feed(Event::Tick),
             Command::Shutdown { reply } => self.shutdown = Some(reply),
             Command::Wake => {}
         }
@@ -124,7 +124,9 @@ impl Owner {
         match open_log(&spec) {
             Ok(log) => {
                 let handle = Arc::new(Partition::serving(opening, log.reader(), log.end_offset()));
-                self.logs.insert(spec.id, LogOf::new(Arc::clone(&handle), log, spec.durability));
+                self.handles.insert(spec.id, Arc::clone(&handle));
+                let (log, durability) = (Box::new(log), spec.durability);
+                self.feed(Event::Opened { id: spec.id, topic: spec.topic, log, durability });
                 handle
             }
             Err(reason) => {
@@ -134,66 +136,46 @@ impl Owner {
         }
     }
 
-    fn append(&mut self, id: TopicPartition, append: Append) {
-        let Some(log) = self.logs.get_mut(&id) else {
-            append.reply.answer(Err(gone()));
-            return;
-        };
-        match log.append(append, now_ms()) {
-            Ok(()) => self.mark_dirty(id),
-            Err(reason) => self.fail(id, &reason),
-        }
+    fn feed(&mut self, event: Event<DiskStorage, Reply>) {
+        self.core.handle(event, now_ms(), &mut self.outputs);
+        self.carry_out();
     }
 
-    fn delete_records(&mut self, id: TopicPartition, before: Offset) -> Result<Offset, Failure> {
-        let log = self.logs.get_mut(&id).ok_or_else(gone)?;
-        log.delete_records(before).map_err(|e| super::failure_of(&e, &log.handle))
-    }
-
-    fn tick(&mut self) {
-        let now = now_ms();
-        for (id, log) in &mut self.logs {
-            // Topics that do not wait for the disk reach it now and then all the same.
-            if !log.sync_wanted && log.is_unsynced() {
-                log.sync_wanted = true;
-                self.dirty.push(*id);
-            }
-            if let Err(error) = log.tick(now) {
-                let (topic, partition) = (log.handle.topic(), log.handle.index().0);
-                tracing::warn!(topic, partition, %error, "retention failed; it is tried again");
-            }
-        }
-    }
-
-    fn mark_dirty(&mut self, id: TopicPartition) {
-        let Some(log) = self.logs.get_mut(&id) else { return };
-        if !log.sync_wanted && log.wants_sync() {
-            log.sync_wanted = true;
-            self.dirty.push(id);
-        }
-    }
-
-    fn request_syncs(&mut self) {
-        for id in self.dirty.drain(..) {
-            let Some(log) = self.logs.get_mut(&id) else { continue };
-            log.sync_wanted = false;
-            if let Some(job) = log.begin_sync() {
-                let job = Job { id, job, shard: self.parts.mailbox.clone() };
-                self.parts.syncs.send(job).expect("sync threads live as long as their senders");
+    fn carry_out(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Answer(reply, outcome) => reply.answer(outcome),
+                Output::LogEnd(id, end) => self.with(id, |handle| handle.set_log_end(end)),
+                Output::HighWatermark(id, offset) => self.with(id, |handle| handle.set_high_watermark(offset)),
+                Output::Sync(id, job) => {
+                    let job = Job { id, job, shard: self.parts.mailbox.clone() };
+                    self.parts.syncs.send(job).expect("sync threads live as long as their senders");
+                }
+                Output::Offline(id, reason) => {
+                    let (topic, partition) = (self.topic(id), id.partition.0);
+                    tracing::error!(topic, partition, %reason, "partition goes offline");
+                    self.with(id, |handle| handle.set_offline(reason));
+                    self.handles.remove(&id);
+                }
+                Output::Late(id, error) => {
+                    let (topic, partition) = (self.topic(id), id.partition.0);
+                    tracing::warn!(topic, partition, %error, "retention failed; it is tried again");
+                }
             }
         }
+        self.outputs = outputs;
     }
 
-    fn fail(&mut self, id: TopicPartition, reason: &Failure) {
-        let Some(log) = self.logs.remove(&id) else { return };
-        let (topic, partition) = (log.handle.topic().to_owned(), id.partition.0);
-        tracing::error!(topic, partition, %reason, "partition goes offline");
-        log.fail(reason);
+    fn with(&self, id: TopicPartition, act: impl FnOnce(&Partition)) {
+        if let Some(handle) = self.handles.get(&id) {
+            act(handle);
+        }
     }
-}
 
-fn gone() -> Failure {
-    Failure::new(ErrorCode::UnknownPartition, "the partition was closed")
+    fn topic(&self, id: TopicPartition) -> &str {
+        self.handles.get(&id).map_or("", |handle| handle.topic())
+    }
 }
 
 /// Opens the log of a partition, checking first that the folder is this partition's.
@@ -205,7 +187,7 @@ fn open_log(spec: &Spec) -> Result<Log<DiskStorage>, Failure> {
     };
     let storage = DiskStorage::open(&spec.folder).map_err(|e| corrupt(&e, ErrorCode::StorageUnavailable))?;
     let opened = Log::open(storage, spec.config.clone(), now_ms());
-    let (log, recovery) = opened.map_err(|e| corrupt(&e, super::log_of::code_of(&e)))?;
+    let (log, recovery) = opened.map_err(|e| corrupt(&e, code_of(&e)))?;
     folder::report_recovery(spec, &recovery);
     Ok(log)
 }

@@ -1,0 +1,21 @@
+//! The world as a test wants it: a disk that loses what was not synced, driven by one seed. Test only: no other
+//! crate depends on this one, and it may use any that is pure, and the pure parts of `millstream-broker`.
+//!
+//! - [`chance`]: the one source of randomness; a seed is a history.
+//! - [`disk`]: [`SimDisk`], a [`millstream_log::Volume`] with a page cache that a power loss empties.
+//! - [`crash`]: what a power loss leaves of it.
+//! - [`faults`]: errors, full and slow disks.
+//!
+//! Nothing here reads a clock, starts a thread or touches a file.
+
+pub mod chance;
+pub mod crash;
+pub mod disk;
+pub mod faults;
+mod nodes;
+mod storage;
+
+pub use chance::Chance;
+pub use disk::SimDisk;
+pub use faults::{Faults, When};
+pub use storage::SimStorage;
