@@ -7,12 +7,14 @@
 //! - [`broker`]: starting and stopping.
 //! - [`config`], [`limits`]: everything that can be set.
 //! - [`data_dir`], [`folder`], [`credentials`]: what lies in the data folder.
+//! - `access`: tokens and what they open; `door::guard` says which right a request needs.
 //! - [`metadata`], [`topics`], [`groups`]: what the cluster agrees on, and committed offsets.
 //! - [`service`]: what the parts offer each other; [`plugins`] and [`pipelines`] build on it.
 //!
 //! Threads: the caller's tokio runtime does network and coordination; shards, sync threads and the metadata store
 //! have threads of their own, so no async worker ever waits for a write or a sync.
 
+mod access;
 mod broker;
 mod budget;
 mod clock;

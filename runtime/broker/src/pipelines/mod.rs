@@ -26,7 +26,7 @@ use millstream_protocol::message::{
     ListPipelinesAck, PipelineAction, PipelineLogs, PipelineLogsAck, PipelineState, PipelineSummary, RedrivePipeline,
     RedrivePipelineAck, Swap, TaskStatus,
 };
-use millstream_protocol::{ErrorCode, Failure};
+use millstream_protocol::{ErrorCode, Failure, Secret};
 
 use crate::clock::now_ms;
 use crate::error::StartError;
@@ -98,7 +98,7 @@ impl Pipelines {
             let message = format!("a pipeline has at most {} bytes (pipeline_bytes_max)", limits.pipeline_bytes_max);
             return Err(Failure::new(ErrorCode::LimitExceeded, message));
         }
-        let variables: BTreeMap<String, String> = request.variables.into_iter().collect();
+        let variables = request.variables.into_iter().map(|(name, value)| (name, value.into())).collect();
         let text = Text { yaml: request.yaml, variables, plugins: None };
         self.inner.apply(text, request.create_partitions, request.dry_run).await
     }
@@ -187,7 +187,7 @@ impl Pipelines {
 /// A pipeline's text and what it refers to.
 struct Text {
     yaml: String,
-    variables: BTreeMap<String, String>,
+    variables: BTreeMap<String, Secret>,
     /// The exact plugins, where they are not to be chosen anew.
     plugins: Option<Vec<PluginUse>>,
 }

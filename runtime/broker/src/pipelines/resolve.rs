@@ -9,7 +9,7 @@ use millstream_pipeline::config::Variables;
 use millstream_pipeline::plan::PluginStep;
 use millstream_pipeline::{Plan, parse};
 use millstream_plugin_host::limits::OUTPUTS_MAX;
-use millstream_protocol::{ErrorCode, Failure};
+use millstream_protocol::{ErrorCode, Failure, Secret};
 
 use super::guest::{Ending, GuestSpec, Home};
 use super::logs::Logs;
@@ -19,7 +19,7 @@ use crate::plugins::Plugins;
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
     pub(super) yaml: String,
-    pub(super) variables: BTreeMap<String, String>,
+    pub(super) variables: BTreeMap<String, Secret>,
     pub(super) plan: Arc<Plan>,
     /// One per plugin step, in their order.
     pub(super) uses: Vec<PluginUse>,
@@ -31,9 +31,10 @@ fn invalid(message: impl Into<String>) -> Failure {
 }
 
 /// Checks and compiles the text.
-pub(super) fn read(yaml: &str, variables: &BTreeMap<String, String>) -> Result<Plan, Failure> {
+pub(super) fn read(yaml: &str, variables: &BTreeMap<String, Secret>) -> Result<Plan, Failure> {
     let spec = parse(yaml, "pipeline").map_err(|found| invalid(found.plain()))?;
-    let variables: Variables = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let exposed = variables.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    let variables: Variables = exposed.collect();
     Plan::new(&spec, &variables).map_err(|found| invalid(found.plain()))
 }
 
