@@ -3,11 +3,12 @@
 //! - [`resolve`]: from YAML to a plan with compiled plugins; [`change`]: what applying it changes.
 //! - [`running`]: one applied pipeline and its tasks; [`task`], [`work`]: a task from outside and inside.
 //! - [`guest`], [`sink`]: plugin instances and output topics as the runner sees them.
-//! - [`redrive`], [`logs`]: dead letters sent back; the newest log lines.
+//! - [`redrive`], [`logs`]: dead letters sent back; the newest log lines. [`masks`] keeps secrets out of both.
 
 mod change;
 mod guest;
 mod logs;
+mod masks;
 mod redrive;
 mod resolve;
 mod running;
@@ -33,6 +34,7 @@ use crate::error::StartError;
 use crate::plugins::Plugins;
 use crate::service::Service;
 use change::Change;
+use masks::Masks;
 use resolve::Resolved;
 use running::Running;
 
@@ -265,7 +267,7 @@ impl Inner {
             Some(uses) => uses,
             None => resolve::choose(&self.plugins, &plan)?,
         };
-        let guests = resolve::load(&self.plugins, &plan, &uses).await?;
+        let guests = resolve::load(&self.plugins, &plan, &uses, &Masks::of(&variables)).await?;
         Ok(Resolved { yaml, variables, plan: Arc::new(plan), uses, guests })
     }
 

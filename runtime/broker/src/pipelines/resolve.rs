@@ -13,6 +13,7 @@ use millstream_protocol::{ErrorCode, Failure, Secret};
 
 use super::guest::{Ending, GuestSpec, Home};
 use super::logs::Logs;
+use super::masks::Masks;
 use crate::plugins::Plugins;
 
 /// A pipeline that could run.
@@ -51,7 +52,12 @@ pub(super) fn choose(plugins: &Plugins, plan: &Plan) -> Result<Vec<PluginUse>, F
 }
 
 /// Loads the plugins and checks that they are what the plan takes them for.
-pub(super) async fn load(plugins: &Plugins, plan: &Plan, uses: &[PluginUse]) -> Result<Vec<Arc<GuestSpec>>, Failure> {
+pub(super) async fn load(
+    plugins: &Plugins,
+    plan: &Plan,
+    uses: &[PluginUse],
+    masks: &Masks,
+) -> Result<Vec<Arc<GuestSpec>>, Failure> {
     let mut guests = Vec::with_capacity(uses.len());
     for (PluginStep { step, config, limits, .. }, used) in plan.plugins().zip(uses) {
         let plugin = plugins.load(used.digest).await?;
@@ -69,7 +75,8 @@ pub(super) async fn load(plugins: &Plugins, plan: &Plan, uses: &[PluginUse]) -> 
         let mut outputs = step.outputs.clone();
         let untaken = declared.iter().filter(|output| !step.outputs.contains(output));
         outputs.extend(untaken.take(OUTPUTS_MAX.saturating_sub(step.outputs.len())).cloned());
-        guests.push(Arc::new(GuestSpec { step: step.name.clone(), plugin, config: config.clone(), limits, outputs }));
+        let (step, config, masks) = (step.name.clone(), config.clone(), masks.clone());
+        guests.push(Arc::new(GuestSpec { step, plugin, config, limits, outputs, masks }));
     }
     Ok(guests)
 }
