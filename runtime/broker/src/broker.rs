@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Tokens;
 use crate::config::Config;
 use crate::credentials;
 use crate::data_dir::DataDir;
@@ -60,7 +61,8 @@ impl Broker {
         let plugins = Arc::new(started.map_err(|e| part("plugins", &e))??);
         let pipelines = Arc::new(Pipelines::start(Arc::clone(&service), Arc::clone(&plugins)).await?);
         credentials::write_profiles(&service.config, &service.data_dir, &credentials, address)?;
-        let core = Arc::new(Core { service, plugins, pipelines, token: credentials.token, address });
+        let tokens = Tokens::new(Arc::clone(&service), &credentials.token);
+        let core = Arc::new(Core { service, plugins, pipelines, tokens, address });
         let door = Door::serve(listener, Arc::clone(&core));
         unfinished.finished();
         tracing::info!(%address, data = %core.service.data_dir.root().display(), "broker started");

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use millstream_protocol::Secret;
 use millstream_transport::{ServerTls, tls};
-use sha2::{Digest, Sha256};
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, write_file};
@@ -19,20 +19,10 @@ use crate::error::StartError;
 /// What the QUIC door needs.
 pub(crate) struct Credentials {
     pub(crate) tls: ServerTls,
-    pub(crate) token: Token,
+    /// The admin token.
+    pub(crate) token: Secret,
     /// Absent when the operator did not name a CA.
     ca_pem: Option<String>,
-}
-
-/// The admin token. Never shown; compared without telling by its time where it differs.
-pub(crate) struct Token(String);
-
-impl Token {
-    /// Compares digests, so that neither length nor content shows in the time.
-    pub(crate) fn matches(&self, given: &str) -> bool {
-        let (own, given) = (Sha256::digest(&self.0), Sha256::digest(given));
-        own.iter().zip(given.iter()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-    }
 }
 
 /// Refuses an address that others could reach without both a certificate and a token of the operator's.
@@ -73,7 +63,7 @@ fn own_certificate(folder: &Path) -> Result<(ServerTls, Option<String>), StartEr
     Ok((server, Some(read(&ca)?)))
 }
 
-fn own_token(file: &Path) -> Result<Token, StartError> {
+fn own_token(file: &Path) -> Result<Secret, StartError> {
     if !file.exists() {
         let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
         write_file(file, token.as_bytes(), 0o600).map_err(|e| unusable(file, &e))?;
@@ -81,13 +71,13 @@ fn own_token(file: &Path) -> Result<Token, StartError> {
     read_token(file)
 }
 
-fn read_token(file: &Path) -> Result<Token, StartError> {
+fn read_token(file: &Path) -> Result<Secret, StartError> {
     let token = read(file)?.trim().to_owned();
     if token.len() < 16 {
         let reason = "the token must have at least 16 characters".to_owned();
         return Err(StartError::Credentials { file: file.to_owned(), reason });
     }
-    Ok(Token(token))
+    Ok(Secret::from(token))
 }
 
 fn read(file: &Path) -> Result<String, StartError> {
@@ -137,7 +127,7 @@ fn profile_text(address: SocketAddr, credentials: &Credentials) -> String {
             text.push('\n');
         }
     }
-    let token = credentials.token.0.replace('\\', "\\\\").replace('"', "\\\"");
+    let token = credentials.token.expose().replace('\\', "\\\\").replace('"', "\\\"");
     text.push_str(&format!("token: \"{token}\"\n"));
     text
 }
@@ -154,16 +144,6 @@ fn registry() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_match_exactly() {
-        let token = Token("0123456789abcdef".into());
-        let check = |given: &str, expected: bool| assert_eq!(token.matches(given), expected, "{given}");
-        check("0123456789abcdef", true);
-        check("0123456789abcdeF", false);
-        check("0123456789abcde", false);
-        check("", false);
-    }
 
     #[test]
     fn an_exposed_address_needs_both_credentials() {

@@ -7,6 +7,7 @@
 //! - [`broker`]: starting and stopping.
 //! - [`config`], [`limits`]: everything that can be set.
 //! - [`data_dir`], [`folder`], [`credentials`]: what lies in the data folder.
+//! - `access`: tokens and what they open; `door::guard` says which right a request needs.
 //! - [`metadata`], [`topics`], [`groups`]: what the cluster agrees on, and committed offsets.
 //! - [`core`]: the decisions of shards, groups and pipeline tasks, without their threads.
 //! - [`service`]: what the parts offer each other; [`plugins`] and [`pipelines`] build on it.
@@ -14,6 +15,7 @@
 //! Threads: the caller's tokio runtime does network and coordination; shards, sync threads and the metadata store
 //! have threads of their own, so no async worker ever waits for a write or a sync.
 
+mod access;
 mod broker;
 mod budget;
 mod clock;

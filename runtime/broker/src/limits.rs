@@ -90,6 +90,10 @@ pub(crate) const GROUP_MAILBOX_MAX: usize = 4_096;
 pub(crate) const PRODUCER_IDS_BLOCK: u32 = 1_000;
 /// Bytes of a client's name that are kept.
 pub(crate) const CLIENT_NAME_BYTES_MAX: usize = 256;
+/// The answer to a wrong token waits so long, ms.
+pub(crate) const WRONG_TOKEN_MS: u64 = 100;
+/// A connection whose token is not accepted any more is closed so long after its first refusal, ms.
+pub(crate) const ENDED_MS: u64 = 500;
 /// A graceful stop gives requests in flight this long, ms.
 pub(crate) const DRAIN_MS_MAX: u64 = 2_000;
 /// How often a shard looks after retention, rolling by age and its marks, ms.

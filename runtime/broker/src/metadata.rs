@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_cluster::metadata::codec::{decode_command, decode_snapshot, encode_command, encode_snapshot};
 use millstream_cluster::metadata::{Applied, Command, Rejection, State};
@@ -25,6 +26,8 @@ const SNAPSHOT_KEY: &str = "state";
 #[derive(Clone, Debug)]
 pub struct Metadata {
     state: watch::Receiver<Arc<State>>,
+    /// Of the newest state, so that whoever remembers something sees cheaply whether it changed.
+    applied: Arc<AtomicU64>,
     mailbox: mpsc::Sender<Request>,
 }
 
@@ -46,6 +49,7 @@ struct Store {
     /// Absent after a failed commit: what is on disk is not known until it was read again.
     database: Option<Database>,
     state: watch::Sender<Arc<State>>,
+    applied: Arc<AtomicU64>,
     /// Commands in the log table.
     logged: u64,
 }
@@ -60,17 +64,29 @@ impl Metadata {
         let failed = |reason: String| StartError::Metadata { file: file.clone(), reason };
         let database = create_database(&file).map_err(|e| failed(e.to_string()))?;
         let (state, logged) = replay(&database).map_err(failed)?;
+        let applied = Arc::new(AtomicU64::new(state.applied()));
         let (publish, state) = watch::channel(Arc::new(state));
         let (mailbox, requests) = mpsc::channel(METADATA_MAILBOX_MAX);
-        let store = Store { data_dir: Arc::clone(data_dir), database: Some(database), state: publish, logged };
+        let store = Store {
+            data_dir: Arc::clone(data_dir),
+            database: Some(database),
+            state: publish,
+            applied: Arc::clone(&applied),
+            logged,
+        };
         let thread = std::thread::Builder::new().name("metadata".into()).spawn(move || store.run(requests));
         thread.map_err(|e| failed(e.to_string()))?;
-        Ok(Metadata { state, mailbox })
+        Ok(Metadata { state, applied, mailbox })
     }
 
     /// The newest durable state.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())
+    }
+
+    /// The number of commands the newest state has seen; not ahead of [`Metadata::state`].
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
     }
 
     /// Follows the state as it changes.
@@ -183,7 +199,7 @@ impl Store {
         });
         match committed {
             Ok((state, outcomes)) => {
-                self.state.send_replace(Arc::new(state));
+                self.publish(state);
                 for (request, outcome) in batch.into_iter().zip(outcomes) {
                     // Whoever asked may have gone away.
                     let _ = request.reply.send(outcome.map_err(Failure::from));
@@ -199,6 +215,13 @@ impl Store {
         }
     }
 
+    /// The number follows the state: whoever sees it finds the state that it counts, or a later one.
+    fn publish(&self, state: State) {
+        let applied = state.applied();
+        self.state.send_replace(Arc::new(state));
+        self.applied.store(applied, Ordering::Release);
+    }
+
     /// After a failed commit: reads again what is really there.
     fn reopen(&mut self) -> Result<(), Failure> {
         if self.database.is_some() {
@@ -206,7 +229,7 @@ impl Store {
         }
         let database = create_database(&self.data_dir.metadata_file()).map_err(|e| unwritable(&e))?;
         let (state, logged) = replay(&database).map_err(|reason| Failure::new(ErrorCode::CorruptData, reason))?;
-        self.state.send_replace(Arc::new(state));
+        self.publish(state);
         self.logged = logged;
         self.database = Some(database);
         Ok(())

@@ -80,6 +80,11 @@ impl Service {
         self.metadata.state()
     }
 
+    /// How many commands the newest metadata has seen.
+    pub fn applied(&self) -> u64 {
+        self.metadata.applied()
+    }
+
     /// Follows the metadata as it changes.
     pub fn watch_state(&self) -> watch::Receiver<Arc<State>> {
         self.metadata.watch()

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, cluster, completions, consume, dev, group, new, pipeline, plugin, produce, serve, topic};
+use crate::commands::{
+    bench, cluster, completions, consume, dev, group, new, pipeline, plugin, produce, serve, token, topic,
+};
 use crate::console::{Colour, Console};
 use crate::table::Format;
 
@@ -61,6 +63,9 @@ pub(crate) enum Command {
     /// Check, apply and look after pipelines
     #[command(subcommand)]
     Pipeline(pipeline::Command),
+    /// Create, list, rotate and delete tokens: who may do what
+    #[command(subcommand)]
+    Token(token::Command),
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(cluster::Command),

@@ -129,9 +129,12 @@ pub(crate) fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
 fn exit_of(code: ErrorCode) -> Exit {
     use ErrorCode as E;
     match code {
-        E::UnknownTopic | E::UnknownPartition | E::UnknownGroup | E::UnknownPlugin | E::UnknownPipeline => {
-            Exit::NotFound
-        }
+        E::UnknownTopic
+        | E::UnknownPartition
+        | E::UnknownGroup
+        | E::UnknownPlugin
+        | E::UnknownPipeline
+        | E::UnknownToken => Exit::NotFound,
         E::Timeout | E::Busy | E::ShuttingDown | E::Disconnected | E::StorageUnavailable | E::NotLeader => {
             Exit::Unavailable
         }
@@ -148,6 +151,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         | E::InUse
         | E::UnsupportedVersion
         | E::LimitExceeded
+        | E::TokenExists
         | E::Unauthenticated
         | E::Forbidden => Exit::Refused,
         E::UnknownMember

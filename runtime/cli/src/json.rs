@@ -3,7 +3,7 @@
 
 use millstream_protocol::message::{
     ApplyPipelineAck, ClusterStatusAck, DescribeGroupAck, DescribePipelineAck, Durability, GroupSummary, LogLine,
-    PipelineState, PipelineSummary, PluginDescription, TopicConfig, TopicDescription,
+    PipelineState, PipelineSummary, PluginDescription, TokenDescription, TopicConfig, TopicDescription,
 };
 use serde_json::{Value, json};
 
@@ -124,6 +124,14 @@ pub(crate) fn log_line(line: &LogLine) -> Value {
     json!({
         "sequence": line.sequence, "at_ms": line.at_ms, "level": line.level, "step": line.step, "topic": line.topic,
         "partition": line.partition, "message": line.message,
+    })
+}
+
+pub(crate) fn token(token: &TokenDescription) -> Value {
+    json!({
+        "id": token.id, "rights": token.rights, "created_at_ms": token.created_at_ms,
+        "rotated_at_ms": token.rotated_at_ms, "expires_at_ms": token.expires_at_ms,
+        "previous_until_ms": token.previous_until_ms,
     })
 }
 

@@ -24,6 +24,7 @@ pub enum ErrorCode {
     UnknownGroup = 25,
     UnknownPlugin = 26,
     UnknownPipeline = 27,
+    UnknownToken = 28,
     // Fix the request.
     InvalidRequest = 40,
     InvalidTopic = 41,
@@ -40,6 +41,7 @@ pub enum ErrorCode {
     InUse = 52,
     UnsupportedVersion = 53,
     LimitExceeded = 54,
+    TokenExists = 55,
     Unauthenticated = 60,
     Forbidden = 61,
     // Stop: data or the broker needs a person.

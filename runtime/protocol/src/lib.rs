@@ -2,6 +2,7 @@
 //! requests and responses with their frames. Pure: no IO, no clock, no async.
 //!
 //! - [`ids`]: topic ids, partitions, offsets, epochs.
+//! - [`access`], [`secret`]: rights of tokens in their text form; text that is never shown.
 //! - [`batch`]: Kafka's record batch, byte for byte.
 //! - [`columns`]: many records as columns, the shape pipelines and plugins work on.
 //! - [`error`]: error codes of the native protocol and who may retry.
@@ -9,6 +10,7 @@
 //! - [`message`]: the bodies, one rkyv archive each.
 //! - [`partitioner`]: which partition a key belongs to.
 
+pub mod access;
 pub mod batch;
 pub mod columns;
 pub mod error;
@@ -16,7 +18,9 @@ pub mod frame;
 pub mod ids;
 pub mod message;
 pub mod partitioner;
+pub mod secret;
 
 pub use columns::{Columns, Row};
 pub use error::{ErrorCode, Failure};
 pub use ids::{LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId, TopicPartition};
+pub use secret::Secret;

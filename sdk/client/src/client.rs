@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_protocol::Secret;
+
 use crate::admin::Admin;
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::link::{Link, Settings};
 use crate::producer::ProducerBuilder;
-use crate::profile::Profile;
+use crate::profile::{self, Profile};
 use crate::reader::ReaderBuilder;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,6 +76,14 @@ impl Client {
     /// The connection was lost and can't be made again.
     pub async fn cluster_id(&self) -> Result<String, Error> {
         Ok(self.link.session().await?.hello.cluster_id.clone())
+    }
+
+    /// The text of a profile file with another token, for whoever shall connect to the same cluster: it has the
+    /// servers and the CA that this client uses. Keep such a file private (0600).
+    pub fn profile(&self, token: &Secret) -> Secret {
+        let settings = self.link.settings();
+        let server = settings.servers.first().map_or("", String::as_str);
+        profile::text(server, &settings.ca_pem, token)
     }
 
     /// Closes the connection. Producers should be flushed and consumers closed before.

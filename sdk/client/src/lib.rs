@@ -90,7 +90,7 @@ pub use record::Record;
 
 pub use millstream_protocol::batch::Compression;
 pub use millstream_protocol::message::Acks;
-pub use millstream_protocol::{ErrorCode, message};
+pub use millstream_protocol::{ErrorCode, Secret, access, message};
 
 /// What most programs use, the words of the builders included.
 pub mod prelude {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use millstream_protocol::Secret;
 use serde::Deserialize;
 
 use crate::Error;
@@ -32,8 +33,12 @@ impl Profile {
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::Credentials(format!("cannot read profile {}: {error}", path.display())))?;
-        serde_yaml::from_str(&text)
-            .map_err(|error| Error::Credentials(format!("profile {} is not usable: {error}", path.display())))
+        serde_yaml::from_str(&text).map_err(|error| {
+            // The parser's own words quote the file, and so the token.
+            let place = error.location().map(|at| format!(", look at line {}", at.line())).unwrap_or_default();
+            let expected = "expected `server`, `ca` and `token`, and nothing else";
+            Error::Credentials(format!("profile {} is not usable: {expected}{place}", path.display()))
+        })
     }
 
     /// The profile for `server`: the one `MILLSTREAM_PROFILE` names, else the registry's.
@@ -56,6 +61,13 @@ impl Profile {
             ))),
         }
     }
+}
+
+/// A profile file's text.
+pub(crate) fn text(server: &str, ca_pem: &str, token: &Secret) -> Secret {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let ca: String = ca_pem.lines().map(|line| format!("  {line}\n")).collect();
+    Secret::new(format!("server: {}\nca: |\n{ca}token: {}\n", quoted(server), quoted(token.expose())))
 }
 
 /// The file names a broker at `server` may have registered under.
@@ -102,9 +114,21 @@ mod tests {
         let profile = Profile::read(&path).unwrap();
         assert_eq!((profile.server.as_str(), profile.ca.as_str()), ("a:1", "PEM\nLINES\n"));
         assert!(!format!("{profile:?}").contains("token"));
+        let written = text("[::1]:9", "PEM\nLINES\n", &Secret::new("ms_\"x"));
+        std::fs::write(&path, written.expose()).unwrap();
+        let profile = Profile::read(&path).unwrap();
+        let read = (profile.server.as_str(), profile.ca.as_str(), profile.token.as_str());
+        assert_eq!(read, ("[::1]:9", "PEM\nLINES\n", "ms_\"x"));
         std::fs::write(&path, "server: a:1\n").unwrap();
         let error = Profile::read(&path).unwrap_err().to_string();
-        assert!(error.contains("p.yaml is not usable"), "{error}");
+        assert!(error.contains("p.yaml is not usable: expected `server`, `ca` and `token`"), "{error}");
+        for text in
+            ["plover", "token: [plover]", "server: a:1\ntoken: \"plover\nca: x", "plover: 1", "token: plover: x"]
+        {
+            std::fs::write(&path, text).unwrap();
+            let error = Profile::read(&path).unwrap_err().to_string();
+            assert!(error.contains("not usable") && !error.contains("plover"), "{error}");
+        }
         let error = Profile::read(&dir.path().join("none")).unwrap_err().to_string();
         assert!(error.contains("cannot read profile"), "{error}");
     }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use millstream_protocol::Failure;
 use millstream_protocol::message::{Fetch, FetchAck, InitProducer, InitProducerAck, ListOffsets, ListOffsetsAck};
 
-use super::Core;
 use super::session::Session;
+use super::{Core, guard};
 use crate::error::shutting_down;
 
 /// Reads where it is; waits at the end of the log for as long as asked.
@@ -23,6 +23,8 @@ pub(super) async fn fetch(
         let wait = Duration::from_millis(u64::from(request.wait_ms.min(limits.fetch_wait_ms_max)));
         // Whatever came of it shows in what is read.
         let _ = tokio::time::timeout(wait, partition.wait_readable(request.offset)).await;
+        // The token may have gone meanwhile.
+        guard::again(&session, &core.service, &request)?;
     }
     let bytes_max = request.bytes_max.min(limits.fetch_bytes_max) as usize;
     let permit = session.fetch_budget.take(bytes_max).await?;

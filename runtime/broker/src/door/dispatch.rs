@@ -1,4 +1,5 @@
-//! From a frame to the code that serves it: the one place that lists every API, and how each is run.
+//! From a frame to the code that serves it: the one place that lists every API, and how each is run. What each needs
+//! to be allowed is said in [`guard`]; nothing here gets a request that was not admitted there.
 //!
 //! Requests whose order matters on their stream (produce, commits, upload chunks) are started here before the
 //! next frame is read; all others run in tasks of their own and may be answered out of order.
@@ -7,13 +8,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_protocol::message::{Api, ApiKey};
+use millstream_protocol::message::ApiKey;
 use millstream_protocol::{ErrorCode, Failure, message};
 use millstream_transport::{Frame, OutFrame};
 
+use super::guard::{Guarded, admit};
 use super::session::Session;
 use super::stream::Pending;
-use super::{Core, cluster, data, groups, pipelines, plugins, produce, topics};
+use super::{Core, cluster, data, groups, pipelines, plugins, produce, tokens, topics};
 
 /// Starts a request. Waits only for room in the queues of those whose order matters.
 pub(super) async fn begin(core: &Arc<Core>, session: &Arc<Session>, frame: Frame) -> Pending {
@@ -21,44 +23,49 @@ pub(super) async fn begin(core: &Arc<Core>, session: &Arc<Session>, frame: Frame
         Ok(api) => api,
         Err(failure) => return Pending::Ready(OutFrame::failure(&frame.header, &failure)),
     };
+    let by = || Arc::clone(session);
     match api {
         ApiKey::Hello => refused(&frame, "the session is authenticated already"),
         ApiKey::Subscribe => refused(&frame, "a subscription needs a stream of its own"),
 
-        ApiKey::Produce => produce::begin(core, frame).await,
-        ApiKey::CommitOffsets => groups::begin_commit(core, frame).await,
-        ApiKey::UploadPlugin => inline(core, &frame, plugins::upload).await,
-
-        ApiKey::ClusterStatus => spawn(core, frame, cluster::status),
-        ApiKey::DescribeTopics => spawn(core, frame, topics::describe),
-        ApiKey::CreateTopic => spawn(core, frame, topics::create),
-        ApiKey::DeleteTopic => spawn(core, frame, topics::delete),
-        ApiKey::AlterTopic => spawn(core, frame, topics::alter),
-        ApiKey::DeleteRecords => spawn(core, frame, topics::delete_records),
-        ApiKey::InitProducer => spawn(core, frame, data::init_producer),
-        ApiKey::Fetch => {
-            let session = Arc::clone(session);
-            spawn_with_payload(core, frame, |core, request| data::fetch(core, session, request))
+        ApiKey::Produce => produce::begin(core, session, frame).await,
+        ApiKey::CommitOffsets => groups::begin_commit(core, session, frame).await,
+        ApiKey::UploadPlugin => {
+            inline(core, session, &frame, |core, request, chunk| plugins::upload(core, by(), request, chunk)).await
         }
-        ApiKey::ListOffsets => spawn(core, frame, data::list_offsets),
-        ApiKey::GroupHeartbeat => spawn(core, frame, groups::heartbeat),
-        ApiKey::LeaveGroup => spawn(core, frame, groups::leave),
-        ApiKey::FetchOffsets => spawn(core, frame, groups::fetch_offsets),
-        ApiKey::ListGroups => spawn(core, frame, groups::list),
-        ApiKey::DescribeGroup => spawn(core, frame, groups::describe),
-        ApiKey::DeleteGroup => spawn(core, frame, groups::delete),
-        ApiKey::ListPlugins => spawn(core, frame, plugins::list),
-        ApiKey::DeletePlugin => spawn(core, frame, plugins::delete),
-        ApiKey::DownloadPlugin => spawn_with_payload(core, frame, plugins::download),
-        ApiKey::ApplyPipeline => spawn(core, frame, pipelines::apply),
-        ApiKey::ListPipelines => spawn(core, frame, pipelines::list),
-        ApiKey::DescribePipeline => spawn(core, frame, pipelines::describe),
-        ApiKey::ControlPipeline => spawn(core, frame, pipelines::control),
-        ApiKey::PipelineLogs => spawn(core, frame, pipelines::logs),
+
+        ApiKey::ClusterStatus => spawn(core, session, frame, cluster::status),
+        ApiKey::DescribeTopics => spawn(core, session, frame, |core, request| topics::describe(core, by(), request)),
+        ApiKey::CreateTopic => spawn(core, session, frame, topics::create),
+        ApiKey::DeleteTopic => spawn(core, session, frame, topics::delete),
+        ApiKey::AlterTopic => spawn(core, session, frame, topics::alter),
+        ApiKey::DeleteRecords => spawn(core, session, frame, topics::delete_records),
+        ApiKey::InitProducer => spawn(core, session, frame, data::init_producer),
+        ApiKey::Fetch => spawn_with_payload(core, session, frame, |core, request| data::fetch(core, by(), request)),
+        ApiKey::ListOffsets => spawn(core, session, frame, data::list_offsets),
+        ApiKey::GroupHeartbeat => spawn(core, session, frame, groups::heartbeat),
+        ApiKey::LeaveGroup => spawn(core, session, frame, groups::leave),
+        ApiKey::FetchOffsets => spawn(core, session, frame, |core, request| groups::fetch_offsets(core, by(), request)),
+        ApiKey::ListGroups => spawn(core, session, frame, |core, request| groups::list(core, by(), request)),
+        ApiKey::DescribeGroup => spawn(core, session, frame, |core, request| groups::describe(core, by(), request)),
+        ApiKey::DeleteGroup => spawn(core, session, frame, groups::delete),
+        ApiKey::ListPlugins => spawn(core, session, frame, |core, request| plugins::list(core, by(), request)),
+        ApiKey::DeletePlugin => spawn(core, session, frame, |core, request| plugins::delete(core, by(), request)),
+        ApiKey::DownloadPlugin => spawn_with_payload(core, session, frame, plugins::download),
+        ApiKey::ApplyPipeline => spawn(core, session, frame, pipelines::apply),
+        ApiKey::ListPipelines => spawn(core, session, frame, |core, request| pipelines::list(core, by(), request)),
+        ApiKey::DescribePipeline => spawn(core, session, frame, pipelines::describe),
+        ApiKey::ControlPipeline => spawn(core, session, frame, pipelines::control),
+        ApiKey::PipelineLogs => spawn(core, session, frame, pipelines::logs),
         ApiKey::RedrivePipeline => {
             tracing::info!(client = session.client_name, remote = %session.remote, "redrive asked for");
-            spawn(core, frame, pipelines::redrive)
+            spawn(core, session, frame, pipelines::redrive)
         }
+
+        ApiKey::CreateToken => spawn(core, session, frame, |core, request| tokens::create(core, by(), request)),
+        ApiKey::DescribeTokens => spawn(core, session, frame, tokens::describe),
+        ApiKey::RotateToken => spawn(core, session, frame, |core, request| tokens::rotate(core, by(), request)),
+        ApiKey::DeleteToken => spawn(core, session, frame, |core, request| tokens::delete(core, by(), request)),
     }
 }
 
@@ -68,29 +75,29 @@ fn refused(frame: &Frame, why: &str) -> Pending {
 }
 
 /// Runs a handler in a task of its own.
-fn spawn<A, H, F>(core: &Arc<Core>, frame: Frame, handler: H) -> Pending
+fn spawn<A, H, F>(core: &Arc<Core>, session: &Session, frame: Frame, handler: H) -> Pending
 where
-    A: Api + Send + 'static,
+    A: Guarded + Send + 'static,
     A::Response: Send,
     H: FnOnce(Arc<Core>, A) -> F,
     F: Future<Output = Result<A::Response, Failure>> + Send + 'static,
 {
-    spawn_with_payload(core, frame, |core, request| {
+    spawn_with_payload(core, session, frame, |core, request| {
         let answer = handler(core, request);
         async move { Ok((answer.await?, Bytes::new())) }
     })
 }
 
 /// [`spawn`] for handlers that give bytes beside their response.
-fn spawn_with_payload<A, H, F>(core: &Arc<Core>, frame: Frame, handler: H) -> Pending
+fn spawn_with_payload<A, H, F>(core: &Arc<Core>, session: &Session, frame: Frame, handler: H) -> Pending
 where
-    A: Api + Send + 'static,
+    A: Guarded + Send + 'static,
     A::Response: Send,
     H: FnOnce(Arc<Core>, A) -> F,
     F: Future<Output = Result<(A::Response, Bytes), Failure>> + Send + 'static,
 {
     let header = frame.header;
-    let request = match frame.request::<A>() {
+    let request = match admit::<A>(session, &core.service, &frame) {
         Ok(request) => request,
         Err(failure) => return Pending::Ready(OutFrame::failure(&header, &failure)),
     };
@@ -114,13 +121,13 @@ where
 }
 
 /// Runs a handler to its end before the stream is read further.
-async fn inline<A, H, F>(core: &Arc<Core>, frame: &Frame, handler: H) -> Pending
+async fn inline<A, H, F>(core: &Arc<Core>, session: &Session, frame: &Frame, handler: H) -> Pending
 where
-    A: Api,
+    A: Guarded,
     H: FnOnce(Arc<Core>, A, Bytes) -> F,
     F: Future<Output = Result<A::Response, Failure>>,
 {
-    let answer = match frame.request::<A>() {
+    let answer = match admit::<A>(session, &core.service, frame) {
         Ok(request) => handler(Arc::clone(core), request, frame.payload.clone()).await,
         Err(failure) => Err(failure),
     };

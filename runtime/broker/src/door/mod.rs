@@ -1,5 +1,5 @@
 //! The QUIC door: accepts connections within limits, authenticates each, and turns frames into calls of the
-//! [`Service`]. One file per family of APIs; [`dispatch`] lists them all.
+//! [`Service`]. One file per family of APIs; [`dispatch`] lists them all, [`guard`] says what each needs.
 //!
 //! [`Service`]: crate::service::Service
 
@@ -7,12 +7,14 @@ mod cluster;
 mod data;
 mod dispatch;
 mod groups;
+pub(crate) mod guard;
 mod pipelines;
 mod plugins;
 mod produce;
 mod session;
 mod stream;
 mod subscribe;
+mod tokens;
 mod topics;
 
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use millstream_transport::Listener;
 use tokio::sync::{mpsc, watch};
 
-use crate::credentials::Token;
+use crate::access::Tokens;
 use crate::error::StartError;
 use crate::limits::DRAIN_MS_MAX;
 use crate::pipelines::Pipelines;
@@ -35,7 +37,7 @@ pub(crate) struct Core {
     pub(crate) service: Arc<Service>,
     pub(crate) plugins: Arc<Plugins>,
     pub(crate) pipelines: Arc<Pipelines>,
-    pub(crate) token: Token,
+    pub(crate) tokens: Tokens,
     pub(crate) address: SocketAddr,
 }
 

@@ -8,15 +8,24 @@ use millstream_protocol::message::{
     ListPipelinesAck, PipelineLogs, PipelineLogsAck, RedrivePipeline, RedrivePipelineAck,
 };
 
+use millstream_protocol::access::Resource;
+
 use super::Core;
 use super::dispatch::done;
+use super::session::Session;
 
 pub(super) async fn apply(core: Arc<Core>, request: ApplyPipeline) -> Result<ApplyPipelineAck, Failure> {
     core.pipelines.apply(request).await
 }
 
-pub(super) async fn list(core: Arc<Core>, _request: ListPipelines) -> Result<ListPipelinesAck, Failure> {
-    core.pipelines.list().await
+pub(super) async fn list(
+    core: Arc<Core>,
+    session: Arc<Session>,
+    _request: ListPipelines,
+) -> Result<ListPipelinesAck, Failure> {
+    let mut ack = core.pipelines.list().await?;
+    ack.pipelines.retain(|pipeline| session.caller.sees(Resource::Pipeline, &pipeline.name));
+    Ok(ack)
 }
 
 pub(super) async fn describe(core: Arc<Core>, request: DescribePipeline) -> Result<DescribePipelineAck, Failure> {

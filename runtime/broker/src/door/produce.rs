@@ -10,6 +10,8 @@ use millstream_transport::{Frame, OutFrame};
 use tokio::sync::oneshot;
 
 use super::Core;
+use super::guard::admit;
+use super::session::Session;
 use super::stream::Pending;
 use crate::error::shutting_down;
 use crate::partition::{Append, Appended, Reply};
@@ -17,10 +19,11 @@ use crate::topics::INTERNAL_PREFIX;
 
 type Outcome = oneshot::Receiver<Result<Appended, Failure>>;
 
-/// Enqueues all entries; the answer follows. One entry's failure does not keep the others.
-pub(super) async fn begin(core: &Arc<Core>, frame: Frame) -> Pending {
+/// Enqueues all entries; the answer follows. One entry's failure does not keep the others, but for a topic that the
+/// client may not write: then nothing is taken.
+pub(super) async fn begin(core: &Arc<Core>, session: &Session, frame: Frame) -> Pending {
     let header = frame.header;
-    let request = match parse(core, &frame) {
+    let request = match parse(core, session, &frame) {
         Ok(request) => request,
         Err(failure) => return Pending::Ready(OutFrame::failure(&header, &failure)),
     };
@@ -39,8 +42,8 @@ pub(super) async fn begin(core: &Arc<Core>, frame: Frame) -> Pending {
     }))
 }
 
-fn parse(core: &Core, frame: &Frame) -> Result<Produce, Failure> {
-    let request: Produce = frame.request()?;
+fn parse(core: &Core, session: &Session, frame: &Frame) -> Result<Produce, Failure> {
+    let request: Produce = admit(session, &core.service, frame)?;
     let max = core.service.config.limits.produce_entries_max;
     if request.entries.len() > max {
         let message = format!("a produce request may have {max} entries, got {}", request.entries.len());

@@ -13,8 +13,9 @@ use millstream_transport::config::{CloseCode, admit};
 use millstream_transport::{Accepting, Error, Frame, FrameReader, FrameWriter};
 
 use super::{Core, Lifeline, stream};
+use crate::access::{Caller, Who};
 use crate::budget::Budget;
-use crate::limits::CLIENT_NAME_BYTES_MAX;
+use crate::limits::{CLIENT_NAME_BYTES_MAX, ENDED_MS, WRONG_TOKEN_MS};
 
 /// An authenticated client.
 pub(super) struct Session {
@@ -22,6 +23,13 @@ pub(super) struct Session {
     pub(super) remote: SocketAddr,
     pub(super) connection: quinn::Connection,
     pub(super) fetch_budget: Budget,
+    pub(super) caller: Caller,
+}
+
+/// What `Hello` told.
+struct Greeted {
+    client_name: String,
+    who: Who,
 }
 
 /// Counts a connection for as long as it lives.
@@ -56,9 +64,11 @@ pub(super) async fn run(accepting: Accepting, core: Arc<Core>, mut lifeline: Lif
         Err(_) => Err(Error::Disconnected("no Hello in time".into())),
     };
     let (session, writer, reader) = match greeted {
-        Ok((client_name, writer, reader)) => {
+        Ok((Greeted { client_name, who }, writer, reader)) => {
+            tracing::debug!(client = client_name, %remote, token = who.name(), "session begins");
             let fetch_budget = Budget::new(core.service.config.limits.fetch_bytes_in_flight_per_connection_max);
-            let session = Session { client_name, remote, connection: connection.clone(), fetch_budget };
+            let caller = Caller::new(Arc::clone(&core.service), who);
+            let session = Session { client_name, remote, connection: connection.clone(), fetch_budget, caller };
             (Arc::new(session), writer, reader)
         }
         Err(error) => {
@@ -75,6 +85,12 @@ pub(super) async fn run(accepting: Accepting, core: Arc<Core>, mut lifeline: Lif
     loop {
         let opened = tokio::select! {
             () = lifeline.stopping() => break,
+            () = session.caller.ended() => {
+                // Its refusal is on the way.
+                tokio::time::sleep(Duration::from_millis(ENDED_MS)).await;
+                connection.close(CloseCode::Unauthenticated.into(), b"the token is not accepted any more");
+                break;
+            }
             opened = connection.accept_bi() => opened,
         };
         let Ok((send, receive)) = opened else { break };
@@ -88,18 +104,20 @@ pub(super) async fn run(accepting: Accepting, core: Arc<Core>, mut lifeline: Lif
 }
 
 /// Reads `Hello` and answers it; the connection has its full limits afterwards.
-async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(String, FrameWriter, FrameReader), Error> {
+async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(Greeted, FrameWriter, FrameReader), Error> {
     let (send, receive) = connection.accept_bi().await?;
     let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
     let frame = reader.read(FRAME_BYTES_MAX_ANONYMOUS).await?;
     let frame = frame.ok_or_else(|| Error::Disconnected("the stream ended before Hello".into()))?;
     match authenticate(&frame, core) {
-        Ok(client_name) => {
+        Ok(greeted) => {
             admit(connection);
             writer.respond::<Hello>(&frame.header, &welcome(core), Vec::new()).await?;
-            Ok((client_name, writer, reader))
+            Ok((greeted, writer, reader))
         }
         Err(failure) => {
+            // Whoever tries tokens pays a connection and a pause for each.
+            tokio::time::sleep(Duration::from_millis(WRONG_TOKEN_MS)).await;
             writer.fail(&frame.header, &failure).await?;
             writer.finish();
             // The client reads the reason before the connection goes.
@@ -109,18 +127,15 @@ async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(String, F
     }
 }
 
-fn authenticate(frame: &Frame, core: &Core) -> Result<String, Failure> {
+fn authenticate(frame: &Frame, core: &Core) -> Result<Greeted, Failure> {
     if frame.api()? != ApiKey::Hello {
         return Err(Failure::new(ErrorCode::Unauthenticated, "the first request of a connection is Hello"));
     }
     let hello: Hello = frame.request()?;
-    if !core.token.matches(&hello.token) {
-        let message = "the token is not this broker's: use the profile that the broker wrote (profile.yaml)";
-        return Err(Failure::new(ErrorCode::Unauthenticated, message));
-    }
+    let who = core.tokens.authenticate(&hello.token)?;
     let name: String = hello.client_name.chars().filter(|c| !c.is_control()).collect();
     let end = name.floor_char_boundary(CLIENT_NAME_BYTES_MAX);
-    Ok(name[..end].to_owned())
+    Ok(Greeted { client_name: name[..end].to_owned(), who })
 }
 
 fn welcome(core: &Core) -> HelloAck {

@@ -58,7 +58,7 @@ pub(super) async fn run(
     // Ends when everything in flight is answered, or the client stopped reading.
     let Ok(Some(mut writer)) = answers.await else { return };
     match taken_over {
-        Some(frame) => subscribe::run(&core, &frame, writer, lifeline).await,
+        Some(frame) => subscribe::run((&core, &session), &frame, writer, lifeline).await,
         None => finish(&mut writer).await,
     }
 }

@@ -5,12 +5,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use millstream_protocol::access::Right;
 use millstream_protocol::batch::split_batches;
 use millstream_protocol::message::{Batches, Subscribe, SubscribeEntry};
 use millstream_protocol::{ErrorCode, Failure, Offset};
 use millstream_transport::{Frame, FrameWriter, OutFrame};
 
+use super::guard::admit;
+use super::session::Session;
 use super::{Core, Lifeline, stream};
+use crate::access::Caller;
 use crate::partition::{Fetched, Partition};
 
 /// Smallest useful soft limit, so that a client can't ask for a frame per batch by mistake.
@@ -34,8 +38,13 @@ struct Subscription {
 }
 
 /// Serves the subscription until the client ends it, every partition failed, or the broker stops.
-pub(super) async fn run(core: &Core, frame: &Frame, mut writer: FrameWriter, mut lifeline: Lifeline) {
-    let request = match parse(core, frame) {
+pub(super) async fn run(
+    (core, session): (&Core, &Session),
+    frame: &Frame,
+    mut writer: FrameWriter,
+    mut lifeline: Lifeline,
+) {
+    let request = match parse(core, session, frame) {
         Ok(request) => request,
         Err(failure) => {
             // The client may be gone; there is nobody else to tell.
@@ -54,15 +63,15 @@ pub(super) async fn run(core: &Core, frame: &Frame, mut writer: FrameWriter, mut
     };
     let ended = tokio::select! {
         () = lifeline.stopping() => Ok(()),
-        ended = subscription.serve(core, request.entries) => ended,
+        ended = subscription.serve(core, &session.caller, request.entries) => ended,
     };
     if ended.is_ok() {
         stream::finish(&mut subscription.writer).await;
     }
 }
 
-fn parse(core: &Core, frame: &Frame) -> Result<Subscribe, Failure> {
-    let request: Subscribe = frame.request()?;
+fn parse(core: &Core, session: &Session, frame: &Frame) -> Result<Subscribe, Failure> {
+    let request: Subscribe = admit(session, &core.service, frame)?;
     let max = core.service.config.limits.subscription_partitions_max;
     if request.entries.is_empty() || request.entries.len() > max {
         let message = format!("a subscription has 1 to {max} partitions, got {}", request.entries.len());
@@ -72,9 +81,15 @@ fn parse(core: &Core, frame: &Frame) -> Result<Subscribe, Failure> {
 }
 
 impl Subscription {
-    async fn serve(&mut self, core: &Core, entries: Vec<SubscribeEntry>) -> Result<(), millstream_transport::Error> {
+    async fn serve(
+        &mut self,
+        core: &Core,
+        caller: &Caller,
+        entries: Vec<SubscribeEntry>,
+    ) -> Result<(), millstream_transport::Error> {
         for entry in entries {
-            match core.service.partition(entry.topic, entry.partition) {
+            let allowed = caller.need_topic(Right::Read, entry.topic);
+            match allowed.and_then(|()| core.service.partition(entry.topic, entry.partition)) {
                 Ok(partition) => {
                     self.ready.push_back(self.sources.len());
                     self.sources.push(Source { entry, partition, position: entry.offset });
@@ -86,7 +101,9 @@ impl Subscription {
         loop {
             while let Some(source) = self.ready.pop_front() {
                 let at = &self.sources[source];
-                match at.partition.read(at.position, self.bytes_max) {
+                // Before each read: the token may have gone since the last.
+                let allowed = caller.need_topic(Right::Read, at.entry.topic);
+                match allowed.and_then(|()| at.partition.read(at.position, self.bytes_max)) {
                     Ok(fetched) if fetched.bytes.is_empty() => {
                         let (partition, position) = (Arc::clone(&at.partition), at.position);
                         waits.push(async move {

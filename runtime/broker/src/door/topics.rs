@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use millstream_cluster::metadata::Topic;
+use millstream_protocol::access::Resource;
 use millstream_protocol::message::{
     AlterTopic, CreateTopic, CreateTopicAck, DeleteRecords, DeleteRecordsAck, DeleteTopic, DescribeTopics,
     DescribeTopicsAck, Done, PartitionDescription, TopicDescription,
@@ -12,6 +13,7 @@ use millstream_protocol::{ErrorCode, Failure};
 
 use super::Core;
 use super::dispatch::done;
+use super::session::Session;
 use crate::partition::Partition;
 use crate::topics::INTERNAL_PREFIX;
 
@@ -36,13 +38,19 @@ pub(super) async fn delete_records(core: Arc<Core>, request: DeleteRecords) -> R
     Ok(DeleteRecordsAck { log_start: partition.delete_records(request.before).await? })
 }
 
-pub(super) async fn describe(core: Arc<Core>, request: DescribeTopics) -> Result<DescribeTopicsAck, Failure> {
+/// Of those asked for, the topics that the caller sees.
+pub(super) async fn describe(
+    core: Arc<Core>,
+    session: Arc<Session>,
+    request: DescribeTopics,
+) -> Result<DescribeTopicsAck, Failure> {
     let state = core.service.state();
-    let wanted: Vec<&Topic> = if request.names.is_empty() {
+    let mut wanted: Vec<&Topic> = if request.names.is_empty() {
         state.topics().filter(|topic| request.include_internal || !topic.internal).collect()
     } else {
         request.names.iter().filter_map(|name| state.topic(name)).collect()
     };
+    wanted.retain(|topic| session.caller.sees(Resource::Topic, &topic.name));
     let topics = join_all(wanted.into_iter().map(|topic| describe_topic(&core, topic))).await;
     Ok(DescribeTopicsAck { topics })
 }

@@ -11,6 +11,7 @@ use millstream_plugin_host::{Instance, InstanceConfig, Limits, Plugin};
 use millstream_protocol::Columns;
 
 use super::logs::{Logs, Place};
+use super::masks::Masks;
 
 /// Tells a task's thread to end, also while it waits.
 #[derive(Debug, Default)]
@@ -77,6 +78,7 @@ pub(super) struct GuestSpec {
     pub(super) config: Config,
     pub(super) limits: StepLimits,
     pub(super) outputs: Vec<String>,
+    pub(super) masks: Masks,
 }
 
 impl GuestSpec {
@@ -100,7 +102,7 @@ impl GuestSpec {
 
     fn instantiate(&self, home: &Home) -> Result<Instance, Failure> {
         let place = Place { step: self.step.clone(), topic: home.topic.clone(), partition: home.partition };
-        let logs = Arc::clone(&home.logs);
+        let (logs, masks) = (Arc::clone(&home.logs), self.masks.clone());
         let defaults = Limits::default();
         let limits = Limits {
             memory_bytes: self.limits.memory_bytes.map_or(defaults.memory_bytes, |bytes| bytes as usize),
@@ -108,12 +110,13 @@ impl GuestSpec {
             output_bytes: self.limits.output_bytes.map_or(defaults.output_bytes, |bytes| bytes as usize),
             ..defaults
         };
-        self.plugin.instantiate(InstanceConfig {
+        let started = self.plugin.instantiate(InstanceConfig {
             config_json: self.config.json().to_owned(),
             limits,
             outputs: self.outputs.clone(),
-            log: Box::new(move |level, line| logs.push(level.into(), &place, line)),
-        })
+            log: Box::new(move |level, line| logs.push(level.into(), &place, masks.apply(&line))),
+        });
+        started.map_err(|failure| self.masks.failure(failure))
     }
 }
 
@@ -135,7 +138,9 @@ pub(super) struct Hosted {
 
 impl Guest for Hosted {
     fn process(&mut self, batch: &Columns, processed: &mut Processed) -> Result<(), Failure> {
-        self.instance.process(batch, processed)
+        let done = self.instance.process(batch, processed).map_err(|failure| self.spec.masks.failure(failure));
+        self.spec.masks.processed(processed);
+        done
     }
 
     fn restart(&mut self) -> Result<(), Failure> {

@@ -3,11 +3,12 @@
 //! - [`resolve`]: from YAML to a plan with compiled plugins; [`change`]: what applying it changes.
 //! - [`running`]: one applied pipeline and its tasks; [`task`], [`work`]: a task from outside and inside.
 //! - [`guest`], [`sink`]: plugin instances and output topics as the runner sees them.
-//! - [`redrive`], [`logs`]: dead letters sent back; the newest log lines.
+//! - [`redrive`], [`logs`]: dead letters sent back; the newest log lines. [`masks`] keeps secrets out of both.
 
 mod change;
 mod guest;
 mod logs;
+mod masks;
 mod redrive;
 mod resolve;
 mod running;
@@ -26,13 +27,14 @@ use millstream_protocol::message::{
     ListPipelinesAck, PipelineAction, PipelineLogs, PipelineLogsAck, PipelineState, PipelineSummary, RedrivePipeline,
     RedrivePipelineAck, Swap, TaskStatus,
 };
-use millstream_protocol::{ErrorCode, Failure};
+use millstream_protocol::{ErrorCode, Failure, Secret};
 
 use crate::clock::now_ms;
 use crate::error::StartError;
 use crate::plugins::Plugins;
 use crate::service::Service;
 use change::Change;
+use masks::Masks;
 use resolve::Resolved;
 use running::Running;
 
@@ -98,7 +100,7 @@ impl Pipelines {
             let message = format!("a pipeline has at most {} bytes (pipeline_bytes_max)", limits.pipeline_bytes_max);
             return Err(Failure::new(ErrorCode::LimitExceeded, message));
         }
-        let variables: BTreeMap<String, String> = request.variables.into_iter().collect();
+        let variables = request.variables.into_iter().map(|(name, value)| (name, value.into())).collect();
         let text = Text { yaml: request.yaml, variables, plugins: None };
         self.inner.apply(text, request.create_partitions, request.dry_run).await
     }
@@ -187,7 +189,7 @@ impl Pipelines {
 /// A pipeline's text and what it refers to.
 struct Text {
     yaml: String,
-    variables: BTreeMap<String, String>,
+    variables: BTreeMap<String, Secret>,
     /// The exact plugins, where they are not to be chosen anew.
     plugins: Option<Vec<PluginUse>>,
 }
@@ -265,7 +267,7 @@ impl Inner {
             Some(uses) => uses,
             None => resolve::choose(&self.plugins, &plan)?,
         };
-        let guests = resolve::load(&self.plugins, &plan, &uses).await?;
+        let guests = resolve::load(&self.plugins, &plan, &uses, &Masks::of(&variables)).await?;
         Ok(Resolved { yaml, variables, plan: Arc::new(plan), uses, guests })
     }
 

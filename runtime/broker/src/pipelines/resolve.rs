@@ -9,17 +9,18 @@ use millstream_pipeline::config::Variables;
 use millstream_pipeline::plan::PluginStep;
 use millstream_pipeline::{Plan, parse};
 use millstream_plugin_host::limits::OUTPUTS_MAX;
-use millstream_protocol::{ErrorCode, Failure};
+use millstream_protocol::{ErrorCode, Failure, Secret};
 
 use super::guest::{Ending, GuestSpec, Home};
 use super::logs::Logs;
+use super::masks::Masks;
 use crate::plugins::Plugins;
 
 /// A pipeline that could run.
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
     pub(super) yaml: String,
-    pub(super) variables: BTreeMap<String, String>,
+    pub(super) variables: BTreeMap<String, Secret>,
     pub(super) plan: Arc<Plan>,
     /// One per plugin step, in their order.
     pub(super) uses: Vec<PluginUse>,
@@ -31,9 +32,10 @@ fn invalid(message: impl Into<String>) -> Failure {
 }
 
 /// Checks and compiles the text.
-pub(super) fn read(yaml: &str, variables: &BTreeMap<String, String>) -> Result<Plan, Failure> {
+pub(super) fn read(yaml: &str, variables: &BTreeMap<String, Secret>) -> Result<Plan, Failure> {
     let spec = parse(yaml, "pipeline").map_err(|found| invalid(found.plain()))?;
-    let variables: Variables = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let exposed = variables.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    let variables: Variables = exposed.collect();
     Plan::new(&spec, &variables).map_err(|found| invalid(found.plain()))
 }
 
@@ -50,7 +52,12 @@ pub(super) fn choose(plugins: &Plugins, plan: &Plan) -> Result<Vec<PluginUse>, F
 }
 
 /// Loads the plugins and checks that they are what the plan takes them for.
-pub(super) async fn load(plugins: &Plugins, plan: &Plan, uses: &[PluginUse]) -> Result<Vec<Arc<GuestSpec>>, Failure> {
+pub(super) async fn load(
+    plugins: &Plugins,
+    plan: &Plan,
+    uses: &[PluginUse],
+    masks: &Masks,
+) -> Result<Vec<Arc<GuestSpec>>, Failure> {
     let mut guests = Vec::with_capacity(uses.len());
     for (PluginStep { step, config, limits, .. }, used) in plan.plugins().zip(uses) {
         let plugin = plugins.load(used.digest).await?;
@@ -68,7 +75,8 @@ pub(super) async fn load(plugins: &Plugins, plan: &Plan, uses: &[PluginUse]) -> 
         let mut outputs = step.outputs.clone();
         let untaken = declared.iter().filter(|output| !step.outputs.contains(output));
         outputs.extend(untaken.take(OUTPUTS_MAX.saturating_sub(step.outputs.len())).cloned());
-        guests.push(Arc::new(GuestSpec { step: step.name.clone(), plugin, config: config.clone(), limits, outputs }));
+        let (step, config, masks) = (step.name.clone(), config.clone(), masks.clone());
+        guests.push(Arc::new(GuestSpec { step, plugin, config, limits, outputs, masks }));
     }
     Ok(guests)
 }

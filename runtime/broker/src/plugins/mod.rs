@@ -22,7 +22,9 @@ use millstream_protocol::message::{
 };
 use millstream_protocol::{ErrorCode, Failure};
 
+use crate::access::Caller;
 use crate::clock::now_ms;
+use crate::door::guard;
 use crate::error::StartError;
 use crate::service::Service;
 use store::Store;
@@ -78,7 +80,12 @@ impl Plugins {
 
     /// Takes one chunk; chunks of one stream arrive in order. The last one is answered when the plugin is
     /// checked, compiled, durable and registered.
-    pub(crate) async fn upload(&self, request: UploadPlugin, chunk: Bytes) -> Result<UploadPluginAck, Failure> {
+    pub(crate) async fn upload(
+        &self,
+        request: UploadPlugin,
+        chunk: Bytes,
+        caller: &Caller,
+    ) -> Result<UploadPluginAck, Failure> {
         let bytes_max = self.service.config().limits.plugin_bytes_max;
         let progress = {
             let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,11 +93,11 @@ impl Plugins {
         };
         match progress {
             Progress::Received(received) => Ok(UploadPluginAck { received, plugin: None, existed: false }),
-            Progress::Whole(bytes) => self.add(request, bytes).await,
+            Progress::Whole(bytes) => self.add(request, bytes, caller).await,
         }
     }
 
-    async fn add(&self, request: UploadPlugin, bytes: Vec<u8>) -> Result<UploadPluginAck, Failure> {
+    async fn add(&self, request: UploadPlugin, bytes: Vec<u8>, caller: &Caller) -> Result<UploadPluginAck, Failure> {
         let received = bytes.len() as u64;
         let name = Digest(request.digest);
         let engine = self.engine.clone();
@@ -107,6 +114,7 @@ impl Plugins {
         .await?;
         let manifest = named(plugin.manifest(), &request);
         reference::check_name(&manifest.name, &manifest.version)?;
+        guard::may_push(caller, &manifest.name, request.replace)?;
 
         let _changes = self.changes.lock().await;
         // Before the bytes are written, so that a refused plugin leaves nothing.

@@ -11,6 +11,7 @@ pub(crate) mod pipeline;
 pub(crate) mod plugin;
 pub(crate) mod produce;
 pub(crate) mod serve;
+pub(crate) mod token;
 pub(crate) mod topic;
 
 use std::future::Future;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Group(command) => group::run(command, context),
         Command::Plugin(command) => plugin::run(command, context),
         Command::Pipeline(command) => pipeline::run(command, context),
+        Command::Token(command) => token::run(command, context),
         Command::Cluster(command) => cluster::run(command, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Completions(args) => completions::run(&args),

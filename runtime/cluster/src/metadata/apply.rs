@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::command::Command;
 use super::state::{DeletedTopic, PIPELINE_REVISIONS_MAX, Pipeline, PipelineRevision, Plugin, State, Topic};
+use super::token::TOKENS_MAX;
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,15 @@ pub enum Event {
     ProducerIds {
         ids: Range<i64>,
     },
+    TokenCreated {
+        id: String,
+    },
+    TokenRotated {
+        id: String,
+    },
+    TokenDeleted {
+        id: String,
+    },
     /// Bookkeeping only.
     Noted,
 }
@@ -66,6 +76,8 @@ pub enum Rejection {
     UnknownPlugin(String, String),
     #[error("pipeline `{0}` does not exist")]
     UnknownPipeline(String),
+    #[error("token `{0}` does not exist")]
+    UnknownToken(String),
     // Fix the request.
     #[error("{0}")]
     InvalidTopic(String),
@@ -77,6 +89,12 @@ pub enum Rejection {
     PluginExists { name: String, version: String },
     #[error("plugin `{name}@{version}` is used by pipeline `{pipeline}`: delete or change that first")]
     PluginInUse { name: String, version: String, pipeline: String },
+    #[error("{0}")]
+    InvalidToken(String),
+    #[error("token `{0}` exists already: rotate it for a new secret, or delete it first")]
+    TokenExists(String),
+    #[error("there are {TOKENS_MAX} tokens, which is the limit: delete one first")]
+    TooManyTokens,
 }
 
 impl Rejection {
@@ -90,6 +108,10 @@ impl Rejection {
             Rejection::TopicExists(_) => ErrorCode::TopicExists,
             Rejection::PluginExists { .. } => ErrorCode::PluginExists,
             Rejection::PluginInUse { .. } => ErrorCode::InUse,
+            Rejection::UnknownToken(_) => ErrorCode::UnknownToken,
+            Rejection::InvalidToken(_) => ErrorCode::InvalidRequest,
+            Rejection::TokenExists(_) => ErrorCode::TokenExists,
+            Rejection::TooManyTokens => ErrorCode::LimitExceeded,
         }
     }
 }
@@ -152,6 +174,9 @@ impl State {
                 self.next_producer_id = first.saturating_add(i64::from(*count));
                 Ok(Event::ProducerIds { ids: first..self.next_producer_id })
             }
+            Command::CreateToken { .. } => self.create_token(command),
+            Command::RotateToken { .. } => self.rotate_token(command),
+            Command::DeleteToken { id } => self.delete_token(id),
         }
     }
 

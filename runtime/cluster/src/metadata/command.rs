@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use millstream_protocol::TopicId;
+use millstream_protocol::access::Grant;
+use millstream_protocol::{Secret, TopicId};
 use serde::{Deserialize, Serialize};
 
 use super::state::{Digest, PluginUse, TopicConfig, topic_id};
+use super::token::{grants, secrets};
 
 /// One change. Times are milliseconds since the epoch, taken by whoever issues the command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +70,8 @@ pub enum Command {
     PutPipeline {
         name: String,
         yaml: String,
-        variables: BTreeMap<String, String>,
+        #[serde(with = "secrets")]
+        variables: BTreeMap<String, Secret>,
         plugins: Vec<PluginUse>,
         at_ms: i64,
     },
@@ -82,5 +85,24 @@ pub enum Command {
     /// Reserves the next `count` producer ids; the reserved range is in the event.
     AllocateProducerIds {
         count: u32,
+    },
+    /// Makes a token; `secret` is the sha256 of its secret.
+    CreateToken {
+        id: String,
+        secret: Digest,
+        #[serde(with = "grants")]
+        rights: Vec<Grant>,
+        expires_at_ms: Option<i64>,
+        at_ms: i64,
+    },
+    /// Gives a token another secret; the present one is valid until `previous_until_ms`, one before it no more.
+    RotateToken {
+        id: String,
+        secret: Digest,
+        previous_until_ms: i64,
+        at_ms: i64,
+    },
+    DeleteToken {
+        id: String,
     },
 }

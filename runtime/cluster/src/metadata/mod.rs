@@ -1,4 +1,4 @@
-//! What the cluster agrees on: topics, plugins, pipelines and producer-id blocks, as a deterministic state
+//! What the cluster agrees on: topics, plugins, pipelines, tokens and producer-id blocks, as a deterministic state
 //! machine. The same commands in the same order give the same [`State`] on every node; time, ids and
 //! everything else that could differ arrive inside the [`Command`].
 //!
@@ -9,6 +9,7 @@ mod apply;
 pub mod codec;
 mod command;
 mod state;
+mod token;
 
 pub use apply::{Applied, Event, Rejection};
 pub use command::Command;
@@ -16,6 +17,7 @@ pub use state::{
     DeletedTopic, Digest, PIPELINE_REVISIONS_MAX, Pipeline, PipelineRevision, Plugin, PluginUse, State, Topic,
     TopicConfig,
 };
+pub use token::{GRACE_MS_MAX, TOKENS_MAX, Token};
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use millstream_protocol::TopicId;
 use millstream_protocol::message::{self, Durability};
+use millstream_protocol::{Secret, TopicId};
 use serde::{Deserialize, Serialize};
+
+use super::token::{Token, secrets};
 
 /// Revisions of a pipeline that are kept, the current one included.
 pub const PIPELINE_REVISIONS_MAX: usize = 10;
@@ -22,6 +24,9 @@ pub struct State {
     pub(super) plugins: BTreeMap<String, BTreeMap<String, Plugin>>,
     pub(super) pipelines: BTreeMap<String, Pipeline>,
     pub(super) next_producer_id: i64,
+    /// Absent in format 1.
+    #[serde(default)]
+    pub(super) tokens: BTreeMap<String, Token>,
     /// Derived from `topics`.
     #[serde(skip)]
     pub(super) names: BTreeMap<TopicId, String>,
@@ -95,7 +100,8 @@ pub struct PipelineRevision {
     pub revision: u32,
     pub yaml: String,
     /// Values the YAML refers to; may hold secrets.
-    pub variables: BTreeMap<String, String>,
+    #[serde(with = "secrets")]
+    pub variables: BTreeMap<String, Secret>,
     pub plugins: Vec<PluginUse>,
     pub applied_at_ms: i64,
 }
@@ -168,6 +174,15 @@ impl State {
     pub fn pipelines_using<'a>(&'a self, name: &'a str, version: &'a str) -> impl Iterator<Item = &'a str> {
         let uses = move |used: &PluginUse| used.name == name && used.version == version;
         self.pipelines().filter(move |p| p.current().plugins.iter().any(uses)).map(|p| p.name.as_str())
+    }
+
+    /// All tokens by id.
+    pub fn tokens(&self) -> impl ExactSizeIterator<Item = &Token> {
+        self.tokens.values()
+    }
+
+    pub fn token(&self, id: &str) -> Option<&Token> {
+        self.tokens.get(id)
     }
 
     /// Rebuilds what is derived, after decoding.

@@ -121,9 +121,100 @@ fn newer_and_damaged_bytes_are_refused() {
     let check = |bytes: &[u8], expected: &str| {
         assert_eq!(decode_command(bytes).unwrap_err().to_string().split(" at ").next(), Some(expected));
     };
-    let newer = "metadata has format version 2, this broker reads up to 1: start a newer broker";
-    check(br#"{"format":2,"content":{"type":"teleport"}}"#, newer);
+    let newer = "metadata has format version 3, this broker reads up to 2: start a newer broker";
+    check(br#"{"format":3,"content":{"type":"teleport"}}"#, newer);
     check(b"{", "metadata is damaged: EOF while parsing an object");
+}
+
+fn token(id: &str, secret: u8, rights: &[&str]) -> Command {
+    let rights = rights.iter().map(|right| right.parse().unwrap()).collect();
+    Command::CreateToken { id: id.into(), secret: Digest([secret; 32]), rights, expires_at_ms: Some(1_000), at_ms: 10 }
+}
+
+fn rotate(id: &str, secret: u8, at_ms: i64, previous_until_ms: i64) -> Command {
+    Command::RotateToken { id: id.into(), secret: Digest([secret; 32]), previous_until_ms, at_ms }
+}
+
+#[test]
+fn tokens_are_made_rotated_and_deleted() {
+    let made = token("a", 1, &["read:topic:orders"]);
+    let delete = Command::DeleteToken { id: "a".into() };
+    check(&[made.clone()], "TokenCreated { id: \"a\" }");
+    check(&[made.clone(), made.clone()], "token `a` exists already: rotate it for a new secret, or delete it first");
+    check(&[token("a b", 1, &[])], "token `a b` must have 1 to 64 letters, digits, `.`, `_` or `-`");
+    check(&[token("a", 1, &["read:cluster"; 65])], "token `a` may have 64 rights, got 65");
+    check(&[rotate("a", 2, 20, 30)], "token `a` does not exist");
+    check(&[made.clone(), rotate("a", 2, 20, 19)], "the old secret may stay valid for 30 days at most");
+    let never = rotate("a", 2, 20, 21 + GRACE_MS_MAX);
+    check(&[made.clone(), never], "the old secret may stay valid for 30 days at most");
+    check(&[made.clone(), delete.clone(), delete], "token `a` does not exist");
+    let mut expired = token("a", 1, &[]);
+    if let Command::CreateToken { at_ms, .. } = &mut expired {
+        *at_ms = 1_000;
+    }
+    check(&[expired], "token `a` would have expired already");
+    let mut state = State::default();
+    (0..TOKENS_MAX).for_each(|n| drop(state.apply(&token(&n.to_string(), 1, &[])).unwrap()));
+    assert_eq!(state.apply(&made), Err(Rejection::TooManyTokens));
+}
+
+#[test]
+fn secrets_of_a_token_have_their_times() {
+    let mut state = State::default();
+    let mut check = |command: Option<Command>, now: i64, expected: [Option<i64>; 4]| {
+        if let Some(command) = command {
+            state.apply(&command).unwrap();
+        }
+        let token = state.token("a").unwrap();
+        let accepted = [1, 2, 3, 9].map(|secret| token.accepts(&Digest([secret; 32]), now));
+        assert_eq!(accepted, expected, "at {now}");
+    };
+    check(Some(token("a", 1, &[])), 10, [Some(1_000), None, None, None]);
+    // Two are valid in the window; the window ends; a second rotation ends the one before at once.
+    check(Some(rotate("a", 2, 100, 200)), 199, [Some(200), Some(1_000), None, None]);
+    check(None, 200, [None, Some(1_000), None, None]);
+    check(Some(rotate("a", 3, 150, 250)), 151, [None, Some(250), Some(1_000), None]);
+    // Nothing outlives the token itself.
+    check(Some(rotate("a", 9, 900, 2_000)), 999, [None, None, Some(1_000), Some(1_000)]);
+    check(None, 1_000, [None; 4]);
+    assert_eq!(state.token("a").unwrap().previous_until_ms(), Some(2_000));
+}
+
+/// Bytes that format 1 wrote: a later broker reads them for ever.
+#[test]
+fn format_1_is_read() {
+    let command = br#"{"format":1,"content":{"type":"put_pipeline","name":"x","yaml":"y","variables":{"secret:K":"v"},"plugins":[],"at_ms":7}}"#;
+    let Command::PutPipeline { variables, .. } = decode_command(command).unwrap() else { panic!("another command") };
+    assert_eq!(variables["secret:K"].expose(), "v");
+    let snapshot = br#"{"format":1,"content":{"applied":3,"topics":{},"deleted":[],"plugins":{},"pipelines":{"x":{"name":"x","paused":false,"created_at_ms":7,"revisions":[{"revision":1,"yaml":"y","variables":{"secret:K":"v"},"plugins":[],"applied_at_ms":7}]}},"next_producer_id":5}}"#;
+    let state = decode_snapshot(snapshot).unwrap();
+    assert_eq!((state.applied(), state.tokens().len()), (3, 0));
+    assert!(!format!("{state:?}").contains("\"v\""), "values of references are not shown");
+}
+
+/// The disk form of tokens, which must not change silently.
+#[test]
+fn tokens_on_disk_stay_as_they_are() {
+    let command = String::from_utf8(encode_command(&token("a", 1, &["read:topic:orders", "admin:cluster"]))).unwrap();
+    let digest = "01".repeat(32);
+    assert_eq!(
+        command,
+        format!(
+            r#"{{"format":2,"content":{{"type":"create_token","id":"a","secret":"{digest}","rights":["read:topic:orders","admin:cluster"],"expires_at_ms":1000,"at_ms":10}}}}"#
+        )
+    );
+    let mut state = State::default();
+    state.apply(&token("a", 1, &["write:topic:t.*"])).unwrap();
+    state.apply(&rotate("a", 2, 20, 30)).unwrap();
+    let snapshot = String::from_utf8(encode_snapshot(&state)).unwrap();
+    let secrets =
+        format!(r#"[{{"digest":"{}","until_ms":null}},{{"digest":"{digest}","until_ms":30}}]"#, "02".repeat(32));
+    assert!(
+        snapshot.contains(&format!(
+            r#""tokens":{{"a":{{"id":"a","secrets":{secrets},"rights":["write:topic:t.*"],"expires_at_ms":1000,"created_at_ms":10,"rotated_at_ms":20}}}}"#
+        )),
+        "{snapshot}"
+    );
 }
 
 /// Small names and ids, so that commands meet each other.
@@ -146,6 +237,9 @@ fn any_command() -> impl Strategy<Value = Command> {
         (name(), any::<bool>()).prop_map(|(name, paused)| Command::SetPipelinePaused { name: name.into(), paused }),
         name().prop_map(|name| Command::DeletePipeline { name: name.into() }),
         (0..100u32).prop_map(|count| Command::AllocateProducerIds { count }),
+        (name(), 0..4u8).prop_map(|(name, secret)| token(name, secret, &["read:topic:*", "admin:cluster"])),
+        (name(), 0..4u8, 0..99i64).prop_map(|(name, secret, at)| rotate(name, secret, at, at + 50)),
+        name().prop_map(|name| Command::DeleteToken { id: name.into() }),
     ]
 }
 

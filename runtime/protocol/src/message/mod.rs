@@ -9,6 +9,7 @@ mod group;
 mod pipeline;
 mod plugin;
 mod session;
+mod token;
 
 pub use admin::*;
 pub use data::*;
@@ -16,6 +17,7 @@ pub use group::*;
 pub use pipeline::*;
 pub use plugin::*;
 pub use session::*;
+pub use token::*;
 
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
@@ -125,6 +127,10 @@ apis! {
     53 ControlPipeline -> Done;
     54 PipelineLogs -> PipelineLogsAck;
     55 RedrivePipeline -> RedrivePipelineAck;
+    60 CreateToken -> CreateTokenAck;
+    61 DescribeTokens -> DescribeTokensAck;
+    62 RotateToken -> RotateTokenAck;
+    63 DeleteToken -> Done;
 }
 
 /// The empty response.

@@ -6,16 +6,23 @@ use crate::Offset;
 
 /// Creates a pipeline or changes the running one: a changed plugin is swapped at a batch boundary, a
 /// changed shape restarts its tasks from their committed offsets.
-#[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct ApplyPipeline {
     pub yaml: String,
-    /// Environment and secret values the YAML refers to, resolved by whoever applies it.
+    /// Environment and secret values the YAML refers to, resolved by whoever applies it. Never logged.
     pub variables: Vec<(String, String)>,
     /// Output and dead-letter topics that do not exist are created with this many partitions
     /// (0: as many as the first input has).
     pub create_partitions: u32,
     /// Only check and report the plan.
     pub dry_run: bool,
+}
+
+impl std::fmt::Debug for ApplyPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("ApplyPipeline").field("yaml", &self.yaml).field("variables", &names).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]

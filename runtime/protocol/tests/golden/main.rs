@@ -8,6 +8,7 @@ mod group;
 mod pipeline;
 mod plugin;
 mod session;
+mod token;
 
 use std::fmt::{Debug, Write};
 
@@ -50,7 +51,7 @@ fn encode<T: Body + PartialEq + Debug>(value: &T) -> Vec<u8> {
 }
 
 fn rows() -> Vec<Row> {
-    [session::rows(), admin::rows(), data::rows(), group::rows(), plugin::rows(), pipeline::rows()]
+    [session::rows(), admin::rows(), data::rows(), group::rows(), plugin::rows(), pipeline::rows(), token::rows()]
         .into_iter()
         .flatten()
         .collect()
@@ -105,6 +106,7 @@ fn error_codes_keep_their_numbers() {
         (UnknownGroup, 25),
         (UnknownPlugin, 26),
         (UnknownPipeline, 27),
+        (UnknownToken, 28),
         (InvalidRequest, 40),
         (InvalidTopic, 41),
         (TopicExists, 42),
@@ -120,6 +122,7 @@ fn error_codes_keep_their_numbers() {
         (InUse, 52),
         (UnsupportedVersion, 53),
         (LimitExceeded, 54),
+        (TokenExists, 55),
         (Unauthenticated, 60),
         (Forbidden, 61),
         (DiskFull, 80),

@@ -4,6 +4,7 @@
 mod groups;
 mod pipelines;
 mod plugins;
+mod tokens;
 mod topics;
 
 pub use plugins::UploadOptions;
