@@ -382,6 +382,12 @@ impl<S: Storage> Log<S> {
     pub fn finish_sync(&mut self, done: SyncDone) -> Result<Offset, Error> {
         self.sync.in_flight = false;
         self.or_fence("a sync", done.outcome)?;
+        let kept = |base| self.shared.segments.load().iter().any(|segment| segment.base == base);
+        // Retention may have been faster than the sync; nobody else deletes segments.
+        if !done.linked && kept(done.mark.segment) {
+            let deleted = Err(io::Error::new(io::ErrorKind::NotFound, "deleted by somebody else"));
+            self.or_fence(&Kind::Log.name(done.mark.segment), deleted)?;
+        }
         self.sync.durable = self.sync.durable.max(done.mark.offset);
         Ok(self.sync.durable)
     }
