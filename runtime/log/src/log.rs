@@ -413,6 +413,12 @@ impl<S: Storage> Log<S> {
         }
     }
 
+    /// Whether a failure left the files in a state that nobody knows; an append that failed otherwise left them as they
+    /// were, and may be tried again.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.is_some()
+    }
+
     pub(crate) fn check_writable(&self) -> Result<(), Error> {
         match &self.fenced {
             Some(reason) => Err(Error::Fenced { reason: reason.clone() }),

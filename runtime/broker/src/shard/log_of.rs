@@ -71,7 +71,8 @@ impl LogOf {
             Err(error) => {
                 let failure = super::failure_of(&error, &self.handle);
                 reply.answer(Err(failure.clone()));
-                if is_fatal(&error) { Err(failure) } else { Ok(()) }
+                // Short of file descriptors, for example, a segment can't be begun now, but maybe later.
+                if self.log.is_fenced() { Err(failure) } else { Ok(()) }
             }
         }
     }
@@ -175,11 +176,6 @@ impl LogOf {
             }
         }
     }
-}
-
-/// Whether the log must not be written any more.
-fn is_fatal(error: &log::Error) -> bool {
-    matches!(code_of(error), ErrorCode::CorruptData | ErrorCode::StorageUnavailable)
 }
 
 /// The log's errors by what the caller does next.
