@@ -48,7 +48,9 @@ fn a_failed_sync_fences_one_partition_and_loses_nothing() {
             // Counted per sync thread: which record meets it differs, that one does is sure.
             let failing = strace.attach(&server, &[&format!("fdatasync:error=EIO:when={time}")], Some(&log));
             let victim = producer(&client, "victim");
+            let enough = stored + 8 * time as usize + 8;
             let refused = loop {
+                assert!(stored < enough, "no sync fails, or a failure is hidden");
                 match one(&victim, stored).await {
                     Ok(offset) => {
                         assert_eq!(offset, stored as i64, "round {time}");
