@@ -100,7 +100,14 @@ pub(crate) fn write_profiles(
 ) -> Result<(), StartError> {
     let profile = profile_text(address, credentials);
     let file = data_dir.profile_file();
-    write_file(&file, profile.as_bytes(), 0o600).map_err(|e| unusable(&file, &e))?;
+    let known = fs::read(&file).is_ok_and(|known| known == profile.as_bytes());
+    match if known { Ok(()) } else { write_file(&file, profile.as_bytes(), 0o600) } {
+        // A broker on a full disk is needed to make room on it.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!(file = %file.display(), %error, "client profile not renewed; the address in it is old");
+        }
+        written => written.map_err(|e| unusable(&file, &e))?,
+    }
     if !config.register_profile {
         return Ok(());
     }

@@ -111,7 +111,11 @@ fn take_lock(root: &Path) -> Result<File, StartError> {
     }
     lock.set_len(0).map_err(failed)?;
     lock.seek(SeekFrom::Start(0)).map_err(failed)?;
-    writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+    match writeln!(lock, "{}", std::process::id()) {
+        // The number is for people; the lock holds without it, and a full disk is no reason to stay down.
+        Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {}
+        written => written.map_err(failed)?,
+    }
     Ok(lock)
 }
 

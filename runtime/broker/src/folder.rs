@@ -36,7 +36,11 @@ pub(crate) fn path_of(topics: &Path, topic: &str, partition: PartitionIndex) -> 
 /// `CorruptData` when it is another's, or is missing although it existed before.
 pub(crate) fn claim(spec: &Spec) -> Result<(), Failure> {
     let shown = spec.folder.display();
-    let io = |e: io::Error| Failure::new(code_of_io(&e), format!("folder {shown}: {e}"));
+    let io = |e: io::Error| {
+        let code = code_of_io(&e);
+        let advice = if code == ErrorCode::DiskFull { ": free some space on the broker's disk" } else { "" };
+        Failure::new(code, format!("folder {shown}: {e}{advice}"))
+    };
     match read_identity(&spec.folder).map_err(io)? {
         Some(id) if id == spec.id => Ok(()),
         Some(id) => {
@@ -53,7 +57,11 @@ pub(crate) fn claim(spec: &Spec) -> Result<(), Failure> {
 }
 
 fn create(spec: &Spec) -> io::Result<()> {
-    fs::create_dir_all(&spec.folder)?;
+    // Its parent is there, or the data folder was taken away: then nothing may look as if it were well.
+    let fresh = match fs::create_dir(&spec.folder) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+        created => created.map(|()| true)?,
+    };
     let identity = Identity {
         format_version: 1,
         topic_id: spec.id.topic.to_string(),
@@ -61,8 +69,13 @@ fn create(spec: &Spec) -> io::Result<()> {
         partition: spec.id.partition.0,
     };
     let bytes = serde_json::to_vec(&identity).expect("a struct of plain fields");
-    write_file(&spec.folder.join(IDENTITY_FILE), &bytes, 0o600)?;
-    sync_dir(spec.folder.parent().unwrap_or(Path::new(".")))
+    let written = write_file(&spec.folder.join(IDENTITY_FILE), &bytes, 0o600);
+    let written = written.and_then(|()| sync_dir(spec.folder.parent().unwrap_or(Path::new("."))));
+    if written.is_err() && fresh {
+        // It holds nothing yet, and would be a stranger. Failing again leaves it as one.
+        let _ = fs::remove_dir_all(&spec.folder);
+    }
+    written
 }
 
 /// The partition a folder says it belongs to; `None` when it does not say.

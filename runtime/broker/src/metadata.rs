@@ -119,6 +119,13 @@ fn create_database(file: &Path) -> Result<Database, redb::Error> {
     let opened = std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(file);
     opened.map_err(redb::Error::Io)?;
     let database = Database::create(file)?;
+    let reading = database.begin_read()?;
+    if reading.open_table(LOG).is_ok() && reading.open_table(SNAPSHOT).is_ok() {
+        // Nothing is written without need: the disk may be full.
+        drop(reading);
+        return Ok(database);
+    }
+    drop(reading);
     let transaction = database.begin_write()?;
     transaction.open_table(LOG)?;
     transaction.open_table(SNAPSHOT)?;

@@ -145,4 +145,8 @@ impl File for DiskFile {
         // Not retried, whatever the error: a second fdatasync may succeed over lost pages.
         Ok(rustix::fs::fdatasync(&self.fd)?)
     }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_nlink > 0)
+    }
 }

@@ -382,6 +382,12 @@ impl<S: Storage> Log<S> {
     pub fn finish_sync(&mut self, done: SyncDone) -> Result<Offset, Error> {
         self.sync.in_flight = false;
         self.or_fence("a sync", done.outcome)?;
+        let kept = |base| self.shared.segments.load().iter().any(|segment| segment.base == base);
+        // Retention may have been faster than the sync; nobody else deletes segments.
+        if !done.linked && kept(done.mark.segment) {
+            let deleted = Err(io::Error::new(io::ErrorKind::NotFound, "deleted by somebody else"));
+            self.or_fence(&Kind::Log.name(done.mark.segment), deleted)?;
+        }
         self.sync.durable = self.sync.durable.max(done.mark.offset);
         Ok(self.sync.durable)
     }
@@ -405,6 +411,12 @@ impl<S: Storage> Log<S> {
             oldest_timestamp: oldest,
             producers: self.producers.known.len(),
         }
+    }
+
+    /// Whether a failure left the files in a state that nobody knows; an append that failed otherwise left them as they
+    /// were, and may be tried again.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.is_some()
     }
 
     pub(crate) fn check_writable(&self) -> Result<(), Error> {

@@ -85,6 +85,15 @@ pub trait File: Send + Sync + Debug {
     /// # Errors
     /// The system's.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Whether the file still has a name. One that was deleted behind the log's back can be written and synced, and is
+    /// gone with the process.
+    ///
+    /// # Errors
+    /// The system's.
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 impl<S: Storage + ?Sized> Storage for Arc<S> {

@@ -27,12 +27,17 @@ pub struct SyncJob {
 pub struct SyncDone {
     pub(crate) outcome: io::Result<()>,
     pub(crate) mark: Mark,
+    /// The file that was written last still has a name.
+    pub(crate) linked: bool,
 }
 
 impl SyncJob {
     /// Blocks until everything appended before the job was taken is on the disk, or is known not to be.
     pub fn run(self) -> SyncDone {
-        SyncDone { outcome: self.sync(), mark: self.mark }
+        let outcome = self.sync();
+        // After the sync: what is deleted later than this was there when it was acknowledged.
+        let linked = self.files.last().is_none_or(|active| active.is_linked().unwrap_or(true));
+        SyncDone { outcome, mark: self.mark, linked }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -17,12 +17,17 @@ use tokio::sync::mpsc;
 
 use super::session::Session;
 use super::{Core, Lifeline, dispatch, subscribe};
+use crate::error::shutting_down;
 use crate::limits::DRAIN_MS_MAX;
 
 /// Answers written per flush at most.
 const FRAMES_PER_FLUSH: usize = 64;
 /// How long an ended stream waits for the client's acknowledgement; below the drain's own end.
 const FINISH_WAIT: Duration = Duration::from_millis(DRAIN_MS_MAX / 2);
+/// A stream of a broker that stops is quiet when nothing came for so long …
+const QUIET: Duration = Duration::from_millis(20);
+/// … and is not listened to any longer than this: a client that goes on sending is told by the end of the stream.
+const REFUSE_MAX: Duration = Duration::from_millis(DRAIN_MS_MAX / 8);
 
 /// A request that was started.
 pub(super) enum Pending {
@@ -42,7 +47,11 @@ pub(super) async fn run(
     let taken_over = loop {
         let read = tokio::select! {
             biased;
-            () = lifeline.stopping() => break None,
+            () = lifeline.stopping() => {
+                // In vain for a client that does not read: then it isn't told either.
+                let _ = tokio::time::timeout(REFUSE_MAX, refuse(&mut reader, &started)).await;
+                break None;
+            }
             read = reader.read(FRAME_BYTES_MAX) => read,
         };
         let Some(frame) = accepted(read, &session) else { break None };
@@ -60,6 +69,17 @@ pub(super) async fn run(
     match taken_over {
         Some(frame) => subscribe::run((&core, &session), &frame, writer, lifeline).await,
         None => finish(&mut writer).await,
+    }
+}
+
+/// What was sent before the client could know of the stop is refused in so many words, so that it need not guess
+/// whether it was carried out.
+async fn refuse(reader: &mut FrameReader, started: &mpsc::Sender<Pending>) {
+    while let Ok(Ok(Some(frame))) = tokio::time::timeout(QUIET, reader.read(FRAME_BYTES_MAX)).await {
+        let refusal = OutFrame::failure(&frame.header, &shutting_down());
+        if started.send(Pending::Ready(refusal)).await.is_err() {
+            return;
+        }
     }
 }
 

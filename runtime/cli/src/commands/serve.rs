@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use millstream_broker::{Broker, Config};
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     check: bool,
 }
 
+/// A stop takes no longer than this, whatever hangs.
+const STOP_MAX: Duration = Duration::from_millis(4_500);
+
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
     let config = settings(&args)?;
     if args.check {
@@ -50,10 +53,13 @@ async fn serve(config: Config, context: Context) -> Result<()> {
     stop_signal().await?;
     context.console.verb("Stopping", "requests in flight are finished, a second signal stops at once");
     tokio::select! {
-        () = broker.shutdown() => {}
-        signal = stop_signal() => signal?,
+        () = broker.shutdown() => Ok(()),
+        signal = stop_signal() => signal,
+        () = tokio::time::sleep(STOP_MAX) => {
+            let late = Problem::failure("the disk did not take everything in time: not every log was closed");
+            Err(late.help("nothing that was acknowledged is lost; the next start checks the logs").into())
+        }
     }
-    Ok(())
 }
 
 /// Waits for SIGINT (ctrl-c) or SIGTERM.

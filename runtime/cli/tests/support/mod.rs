@@ -17,6 +17,11 @@ pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("runtime/cli lies two levels deep").to_path_buf()
 }
 
+/// The program under test; `MILLSTREAM_TEST_BINARY` names another build of it, for runs that outlast one.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("MILLSTREAM_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_millstream").into(), PathBuf::from)
+}
+
 /// A file of the shared test data, or `None` (with a word to the log) where it is absent.
 pub(crate) fn shared_data(name: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os("MILLSTREAM_TEST_DATA") {
@@ -65,35 +70,113 @@ pub(crate) struct Server {
     child: Option<Child>,
     port: u16,
     pub(crate) dir: tempfile::TempDir,
+    /// Words before `millstream serve` that end in running it: a limit, variables, another view of the disk.
+    pub(crate) under: Vec<String>,
+    /// Where this process sees the server's files, when that isn't where the server sees them.
+    pub(crate) seen_below: Option<PathBuf>,
 }
 
 impl Server {
     pub(crate) fn start() -> Server {
-        let mut server = Server { child: None, port: free_port(), dir: tempfile::tempdir().unwrap() };
+        let mut server = Server::prepare();
         server.restart();
         server
     }
 
-    /// Starts the process again on the same folder and port, after [`Server::kill`] or [`Server::stop`].
-    pub(crate) fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server still runs");
-        let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("serve.log")).unwrap();
-        let child = self
-            .command(&["serve", "--data-dir"])
-            .arg(self.data_dir())
-            .args(["--quic", &format!("127.0.0.1:{}", self.port)])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-        self.wait_until("the broker answers", || {
-            self.command(&["cluster", "status"]).output().is_ok_and(|output| output.status.success())
-        });
+    /// A server that does not run yet.
+    pub(crate) fn prepare() -> Server {
+        let dir = tempfile::tempdir().unwrap();
+        Server { child: None, port: free_port(), dir, under: Vec::new(), seen_below: None }
     }
 
+    /// Starts the process again on the same folder and port, after [`Server::kill`] or [`Server::stop`].
+    pub(crate) fn restart(&mut self) {
+        self.launch();
+        self.wait_until("the broker answers", || self.answers());
+    }
+
+    /// Starts the process without waiting for it.
+    pub(crate) fn launch(&mut self) {
+        assert!(self.child.is_none(), "the server still runs");
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let child = self.serve().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.child = Some(child);
+    }
+
+    /// The command that serves this folder.
+    pub(crate) fn serve(&self) -> Command {
+        let serve = self.command(&["serve", "--data-dir"]);
+        let mut command = match self.under.split_first() {
+            None => serve,
+            Some((program, words)) => {
+                let mut under = Command::new(program);
+                under.args(words).arg(serve.get_program()).args(serve.get_args());
+                for (name, value) in serve.get_envs() {
+                    match value {
+                        Some(value) => under.env(name, value),
+                        None => under.env_remove(name),
+                    };
+                }
+                under.current_dir(workspace());
+                under
+            }
+        };
+        command.arg(self.data_dir()).args(["--quic", &self.address()]);
+        command
+    }
+
+    /// Whether `cluster status` succeeds, which needs every partition to serve.
+    pub(crate) fn answers(&self) -> bool {
+        self.command(&["cluster", "status"]).output().is_ok_and(|output| output.status.success())
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The data folder as the server sees it.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// A file of the data folder, as this process sees it.
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
+        let path = self.data_dir().join(name);
+        match &self.seen_below {
+            Some(root) => root.join(path.strip_prefix("/").unwrap()),
+            None => path,
+        }
+    }
+
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.dir.path().join("serve.log")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// A signal by its name, `STOP` for example.
+    pub(crate) fn signal(&self, name: &str) {
+        shell(&format!("kill -{name} {}", self.pid()));
+    }
+
+    /// How the process ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        let status = self.child.as_mut().unwrap().try_wait().unwrap();
+        if status.is_some() {
+            self.child = None;
+        }
+        status
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait_for_exit(&mut self) -> std::process::ExitStatus {
+        self.child.take().unwrap().wait().unwrap()
     }
 
     /// SIGKILL: nothing of the process gets a chance to say goodbye.
@@ -113,11 +196,11 @@ impl Server {
 
     /// The command line, pointed at this server.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        let mut command = Command::new(binary());
         command
             .args(args)
             .env("MILLSTREAM_CONFIG_DIR", self.dir.path().join("config"))
-            .env("MILLSTREAM_PROFILE", self.data_dir().join("profile.yaml"))
+            .env("MILLSTREAM_PROFILE", self.data("profile.yaml"))
             .env_remove("MILLSTREAM_SERVER")
             .current_dir(workspace());
         if args.first() == Some(&"serve") {
@@ -186,7 +269,7 @@ impl Server {
     }
 
     fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(self.dir.path().join("serve.log")).unwrap_or_default();
+        let text = self.log();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }

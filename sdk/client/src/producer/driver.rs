@@ -33,6 +33,8 @@ pub(super) struct Driver {
     requests: FuturesUnordered<BoxFuture<'static, Answered>>,
     backoff: Backoff,
     paused_until: Option<Instant>,
+    /// Why the last request did not get through, until one does.
+    refusal: Option<Error>,
     refresh: bool,
 }
 
@@ -46,6 +48,7 @@ impl Driver {
             requests: FuturesUnordered::new(),
             backoff: Backoff::default(),
             paused_until: None,
+            refusal: None,
             refresh: false,
         }
     }
@@ -238,6 +241,7 @@ impl Driver {
         match settled {
             Settled::Stored => {
                 self.backoff.reset();
+                self.refusal = None;
                 self.shared.finish(&[number], None);
             }
             Settled::Failed(error) => self.shared.finish(&[number], Some(&error)),
@@ -255,12 +259,16 @@ impl Driver {
         let pause = self.backoff.next_pause();
         tracing::debug!(%error, topic = &*self.topic.name, ?pause, "a produce request did not get through, will repeat");
         self.paused_until = Some(Instant::now() + pause);
+        self.refusal = Some(error.clone());
     }
 
     fn expire(&mut self) {
         let limit = self.shared.settings.delivery_timeout;
         let Some(deadline) = Instant::now().checked_sub(limit) else { return };
-        let error = timeout("delivery", limit);
+        let error = match &self.refusal {
+            Some(refusal) => timeout(&format!("delivery, in vain until now ({refusal}),"), limit),
+            None => timeout("delivery", limit),
+        };
         let expired: Vec<u64> = self.lanes.values_mut().flat_map(|lane| lane.expire(deadline, &error)).collect();
         if !expired.is_empty() {
             tracing::warn!(topic = &*self.topic.name, batches = expired.len(), "gave up on batches: {error}");

@@ -1,0 +1,63 @@
+//! Faults that the kernel reports on a tracer's behalf: failing and slow system calls of a running broker.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use super::support::Server;
+use super::tell;
+
+/// The tracer is there, and may trace.
+pub(crate) struct Strace(());
+
+/// A tracer at work; the faults end when this is dropped.
+pub(crate) struct Attached {
+    child: Child,
+    /// What it says is not read further, but must have a place to go to.
+    _says: BufReader<ChildStderr>,
+}
+
+impl Strace {
+    /// `None`, with a word, where there is no strace or it may not trace.
+    pub(crate) fn find() -> Option<Strace> {
+        let tried = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
+        match tried {
+            Ok(output) if output.status.success() => Some(Strace(())),
+            Ok(output) => skip(&String::from_utf8_lossy(&output.stderr)),
+            Err(error) => skip(&error.to_string()),
+        }
+    }
+
+    /// Injects faults (in strace's words) into the server, only into calls about `file` if there is one. They count
+    /// from here on.
+    pub(crate) fn attach(&self, server: &Server, faults: &[&str], file: Option<&Path>) -> Attached {
+        let calls: Vec<&str> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o", "/dev/null", "-p", &server.pid().to_string(), "-e", &format!("trace={}", calls.join(","))]);
+        for fault in faults {
+            strace.args(["-e", &format!("inject={fault}")]);
+        }
+        if let Some(file) = file {
+            strace.arg("-P").arg(file);
+        }
+        let mut child = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // `Process 17 attached with 9 threads` comes when every thread is traced.
+        let (mut said, mut says) = (String::new(), BufReader::new(child.stderr.take().unwrap()));
+        says.read_line(&mut said).unwrap();
+        assert!(said.contains("attached"), "strace: {said}");
+        Attached { child, _says: says }
+    }
+}
+
+fn skip(why: &str) -> Option<Strace> {
+    tell(&format!("SKIPPED: strace can't be used here ({}); install it for this test", why.trim()));
+    None
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // It lets go of the server when it is told to end.
+        super::support::shell(&format!("kill -INT {} 2>/dev/null || true", self.child.id()));
+        let _ = self.child.wait();
+    }
+}
