@@ -203,6 +203,7 @@ async fn tick(topics: Arc<Topics>, metadata: Metadata, observer: Arc<Observer>) 
         interval.tick().await;
         topics.tick();
         observer.tick(now_ms(), Instant::now());
-        metadata.try_again().await;
+        // A store that hangs must not keep the shards from their ticks.
+        let _ = tokio::time::timeout(Duration::from_secs(1), metadata.try_again()).await;
     }
 }

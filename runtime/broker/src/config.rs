@@ -37,6 +37,19 @@ pub struct Config {
     /// What applies to topics that do not say otherwise.
     pub topics: TopicDefaults,
     pub limits: Limits,
+    /// How the command logs; without it as text.
+    pub log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line, with `connection`, `request`, `pipeline` and the other fields by name.
+    Json,
 }
 
 /// Whether there is an HTTP door; written as its address, or `off`.
@@ -129,6 +142,7 @@ impl Default for Config {
             sync_threads: 4,
             topics: TopicDefaults::default(),
             limits: Limits::default(),
+            log_format: LogFormat::default(),
         }
     }
 }

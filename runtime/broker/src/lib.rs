@@ -40,6 +40,6 @@ mod stats;
 pub mod topics;
 
 pub use broker::Broker;
-pub use config::{Config, HttpDoor};
+pub use config::{Config, HttpDoor, LogFormat};
 pub use error::StartError;
 pub use shard::LogDescription;
