@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use millstream_console::{Limits, Server, Source};
 
 use crate::access::Tokens;
-use crate::config::Config;
+use crate::clock::now_ms;
+use crate::config::{Config, HttpDoor};
 use crate::credentials;
 use crate::data_dir::DataDir;
 use crate::door::{Core, Door};
@@ -13,10 +17,12 @@ use crate::error::StartError;
 use crate::groups::Groups;
 use crate::limits::{PIPELINES_STOP_MS_MAX, SHARD_TICK_MS};
 use crate::metadata::Metadata;
+use crate::observe::Observer;
 use crate::pipelines::Pipelines;
 use crate::plugins::Plugins;
 use crate::service::{Parts, Service};
 use crate::shard::Shards;
+use crate::stats::Stats;
 use crate::topics::Topics;
 
 /// A running broker. [`Broker::shutdown`] stops it cleanly; dropping it stops it as a crash would.
@@ -24,6 +30,7 @@ pub struct Broker {
     core: Arc<Core>,
     /// Absent once it is shut down.
     door: Option<Door>,
+    console: Option<Server>,
     ticker: tokio::task::JoinHandle<()>,
 }
 
@@ -43,17 +50,23 @@ impl Broker {
         // Bound before anything else is touched: a taken address is the commonest mistake.
         let listener = Door::bind(config.quic, &credentials.tls)?;
         let address = listener.local_addr().map_err(|e| part("the QUIC door", &e))?;
+        let stats = Arc::new(Stats::default());
+        let folder = data_dir.root().to_owned();
+        let observer = Arc::new(Observer::new(Arc::clone(&stats), folder, config.limits.metrics_labels_max));
+        // Before logs are opened, which can take long: who asks is told so.
+        let console = open_console(&config, &observer)?;
 
-        let opening = Arc::clone(&data_dir);
-        let opened = tokio::task::spawn_blocking(move || Metadata::open(&opening)).await;
+        let (opening, counted) = (Arc::clone(&data_dir), Arc::clone(&stats));
+        let opened = tokio::task::spawn_blocking(move || Metadata::open(&opening, &counted)).await;
         let metadata = opened.map_err(|e| part("metadata", &e))??;
-        let shards = Shards::start(config.shard_count(), config.sync_threads, &data_dir)?;
-        let topics = Arc::new(Topics::new(Arc::clone(&data_dir), metadata.clone(), shards, &config));
+        let shards = Shards::start(config.shard_count(), config.sync_threads, &data_dir, &stats)?;
+        let (owned, counted) = (Arc::clone(&data_dir), Arc::clone(&stats));
+        let topics = Arc::new(Topics::new(owned, metadata.clone(), shards, &config, counted));
         let unfinished = Unfinished(Some(Arc::clone(&topics)));
         topics.open_all().await.map_err(|e| part("topics", &e))?;
-        let groups = Groups::start(Arc::clone(&topics), &metadata, &config.limits).await?;
-        let ticker = tokio::spawn(tick(Arc::clone(&topics)));
-        let parts = Parts { config, data_dir, metadata, topics, groups };
+        let groups = Groups::start(Arc::clone(&topics), &metadata, &config.limits, Arc::clone(&stats)).await?;
+        let ticker = tokio::spawn(tick(Arc::clone(&topics), metadata.clone(), Arc::clone(&observer)));
+        let parts = Parts { config, data_dir, metadata, topics, groups, stats };
         let service = Arc::new(Service::new(parts));
 
         let starting = Arc::clone(&service);
@@ -62,16 +75,31 @@ impl Broker {
         let pipelines = Arc::new(Pipelines::start(Arc::clone(&service), Arc::clone(&plugins)).await?);
         credentials::write_profiles(&service.config, &service.data_dir, &credentials, address)?;
         let tokens = Tokens::new(Arc::clone(&service), &credentials.token);
-        let core = Arc::new(Core { service, plugins, pipelines, tokens, address });
+        let core = Arc::new(Core {
+            service,
+            plugins,
+            pipelines,
+            tokens,
+            address,
+            http: console.as_ref().map(Server::local_addr),
+            observer: Arc::clone(&observer),
+            connections: AtomicU64::new(0),
+        });
         let door = Door::serve(listener, Arc::clone(&core));
+        observer.serves(&core);
         unfinished.finished();
         tracing::info!(%address, data = %core.service.data_dir.root().display(), "broker started");
-        Ok(Broker { core, door: Some(door), ticker })
+        Ok(Broker { core, door: Some(door), console, ticker })
     }
 
     /// Where clients connect, with the real port.
     pub fn quic_addr(&self) -> SocketAddr {
         self.core.address
+    }
+
+    /// Where metrics and health are, with the real port; `None` when there is no HTTP.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.core.http
     }
 
     /// What the broker's parts offer each other; for embedding.
@@ -83,6 +111,7 @@ impl Broker {
     /// log cleanly. Clients and guests that hang are left behind after a few seconds; a disk that hangs is not.
     pub async fn shutdown(mut self) {
         let Some(door) = self.door.take() else { return };
+        self.core.observer.drains();
         let within = Duration::from_millis(PIPELINES_STOP_MS_MAX);
         let (stopped, ()) = tokio::join!(tokio::time::timeout(within, self.core.pipelines.shutdown()), door.drain());
         if stopped.is_err() {
@@ -91,6 +120,10 @@ impl Broker {
         }
         self.ticker.abort();
         self.core.service.close().await;
+        // Last, so that the end can be watched.
+        if let Some(console) = self.console.take() {
+            console.drain().await;
+        }
     }
 }
 
@@ -146,7 +179,9 @@ fn check_settings(config: &Config) -> Result<(), StartError> {
     let fits = config.topics.batch_bytes_max <= limits.batch_bytes_max;
     check("topics.batch_bytes_max", fits, "at most limits.batch_bytes_max")?;
     let room = limits.produce_bytes_in_flight_max >= limits.batch_bytes_max as usize;
-    check("limits.produce_bytes_in_flight_max", room, "at least limits.batch_bytes_max")
+    check("limits.produce_bytes_in_flight_max", room, "at least limits.batch_bytes_max")?;
+    check("limits.http_connections_max", (1..=4096).contains(&limits.http_connections_max), "1 to 4096")?;
+    check("limits.metrics_labels_max", limits.metrics_labels_max <= 4096, "at most 4096")
 }
 
 /// Every partition keeps a few files open, and the usual soft limit of 1024 is soon reached.
@@ -159,11 +194,20 @@ fn raise_open_files() {
     }
 }
 
-async fn tick(topics: Arc<Topics>) {
+fn open_console(config: &Config, observer: &Arc<Observer>) -> Result<Option<Server>, StartError> {
+    let HttpDoor::At(address) = config.http else { return Ok(None) };
+    let limits = Limits { connections_max: config.limits.http_connections_max, ..Limits::default() };
+    Ok(Some(Server::start(address, Arc::clone(observer) as Arc<dyn Source>, limits)?))
+}
+
+async fn tick(topics: Arc<Topics>, metadata: Metadata, observer: Arc<Observer>) {
     let mut interval = tokio::time::interval(Duration::from_millis(SHARD_TICK_MS));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         topics.tick();
+        observer.tick(now_ms(), Instant::now());
+        // A store that hangs must not keep the shards from their ticks.
+        let _ = tokio::time::timeout(Duration::from_secs(1), metadata.try_again()).await;
     }
 }

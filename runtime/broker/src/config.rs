@@ -1,11 +1,14 @@
 //! What a broker is started with. Also the form of the configuration file of `serve --config`: every field
 //! has a default, an unknown one is an error.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use millstream_protocol::message::{Durability, TopicConfig};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::Limits;
 
@@ -17,6 +20,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where clients connect by QUIC; port 0 takes a free one. Anything but loopback needs `tls` and `token_file`.
     pub quic: SocketAddr,
+    /// Where metrics and health are served by HTTP; port 0 takes a free one.
+    pub http: HttpDoor,
+    /// Whether `http` may be an address that other machines reach: it asks nobody who they are.
+    pub http_remote: bool,
     /// Certificate and key of the QUIC endpoint; without them the broker makes its own CA at first start.
     pub tls: Option<TlsFiles>,
     /// File with the admin token; without it the broker makes one at first start.
@@ -30,6 +37,61 @@ pub struct Config {
     /// What applies to topics that do not say otherwise.
     pub topics: TopicDefaults,
     pub limits: Limits,
+    /// How the command logs; without it as text.
+    pub log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line, with `connection`, `request`, `pipeline` and the other fields by name.
+    Json,
+}
+
+/// Whether there is an HTTP door; written as its address, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpDoor {
+    Off,
+    At(SocketAddr),
+}
+
+impl FromStr for HttpDoor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(HttpDoor::Off),
+            _ => text
+                .parse()
+                .map(HttpDoor::At)
+                .map_err(|_| "write an address such as 127.0.0.1:9096, or `off`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for HttpDoor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpDoor::Off => f.write_str("off"),
+            HttpDoor::At(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for HttpDoor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpDoor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// PEM files.
@@ -71,6 +133,8 @@ impl Default for Config {
         Config {
             data_dir: PathBuf::from("millstream-data"),
             quic: SocketAddr::from(([127, 0, 0, 1], 9094)),
+            http: HttpDoor::At(SocketAddr::from(([127, 0, 0, 1], 9096))),
+            http_remote: false,
             tls: None,
             token_file: None,
             register_profile: true,
@@ -78,6 +142,7 @@ impl Default for Config {
             sync_threads: 4,
             topics: TopicDefaults::default(),
             limits: Limits::default(),
+            log_format: LogFormat::default(),
         }
     }
 }
@@ -114,11 +179,12 @@ impl TopicDefaults {
 }
 
 impl Config {
-    /// A broker on a free loopback port that leaves no trace outside `data_dir`: for tests and embedding.
+    /// A broker on a free loopback port, without HTTP, that leaves no trace outside `data_dir`: for tests and embedding.
     pub fn embedded(data_dir: impl Into<PathBuf>) -> Self {
         Config {
             data_dir: data_dir.into(),
             quic: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http: HttpDoor::Off,
             register_profile: false,
             ..Config::default()
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use millstream_protocol::Secret;
 use millstream_transport::{ServerTls, tls};
 
-use crate::config::Config;
+use crate::config::{Config, HttpDoor};
 use crate::data_dir::{DataDir, write_file};
 use crate::error::StartError;
 
@@ -25,13 +25,22 @@ pub(crate) struct Credentials {
     ca_pem: Option<String>,
 }
 
-/// Refuses an address that others could reach without both a certificate and a token of the operator's.
+/// Refuses an address that others could reach without both a certificate and a token of the operator's, and an HTTP
+/// address that others could reach without the operator's word.
 ///
 /// # Errors
-/// [`StartError::Exposed`].
+/// [`StartError::Exposed`], [`StartError::HttpExposed`].
 pub(crate) fn check_exposure(config: &Config) -> Result<(), StartError> {
     let guarded = config.tls.is_some() && config.token_file.is_some();
-    if config.quic.ip().is_loopback() || guarded { Ok(()) } else { Err(StartError::Exposed { address: config.quic }) }
+    if !config.quic.ip().is_loopback() && !guarded {
+        return Err(StartError::Exposed { address: config.quic });
+    }
+    match config.http {
+        HttpDoor::At(address) if !address.ip().is_loopback() && !config.http_remote => {
+            Err(StartError::HttpExposed { address })
+        }
+        HttpDoor::At(_) | HttpDoor::Off => Ok(()),
+    }
 }
 
 /// Loads the credentials, making those of a loopback broker at first start.
@@ -166,5 +175,19 @@ mod tests {
         check("0.0.0.0:9094", false, false);
         check("[::]:9094", false, false);
         check("0.0.0.0:9094", true, true);
+    }
+
+    #[test]
+    fn an_exposed_http_address_needs_the_operators_word() {
+        let check = |http: &str, http_remote: bool, allowed: bool| {
+            let config = Config { http: http.parse().unwrap(), http_remote, ..Config::default() };
+            assert_eq!(check_exposure(&config).is_ok(), allowed, "{http}");
+        };
+        check("off", false, true);
+        check("127.0.0.1:9096", false, true);
+        check("[::1]:0", false, true);
+        check("0.0.0.0:9096", false, false);
+        check("[::]:9096", false, false);
+        check("192.0.2.1:9096", true, true);
     }
 }

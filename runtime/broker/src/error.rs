@@ -28,6 +28,12 @@ pub enum StartError {
         "address {address} is reachable from other machines: give it a certificate (`tls`) and a token (`token_file`), or listen on 127.0.0.1"
     )]
     Exposed { address: SocketAddr },
+    #[error(
+        "HTTP address {address} is reachable from other machines, and asks nobody who they are: listen on 127.0.0.1, or set `http_remote: true`"
+    )]
+    HttpExposed { address: SocketAddr },
+    #[error(transparent)]
+    Http(#[from] millstream_console::Error),
     #[error("{}: {reason}", file.display())]
     Credentials { file: PathBuf, reason: String },
     #[error("setting `{setting}`: {reason}")]

@@ -155,6 +155,7 @@ pub(crate) fn warn_of_strangers(topics: &Path, known: impl Fn(TopicId) -> bool) 
 /// Tells what opening a log had to repair.
 pub(crate) fn report_recovery(spec: &Spec, recovery: &Recovery) {
     let (topic, partition) = (&*spec.topic, spec.id.partition.0);
+    spec.stats.log.recovered(recovery);
     if recovery.truncated_bytes > 0 {
         let bytes = recovery.truncated_bytes;
         tracing::warn!(topic, partition, bytes, "cut a torn tail: an unfinished write of before the last stop");

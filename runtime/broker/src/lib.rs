@@ -10,6 +10,7 @@
 //! - `access`: tokens and what they open; `door::guard` says which right a request needs.
 //! - [`metadata`], [`topics`], [`groups`]: what the cluster agrees on, and committed offsets.
 //! - [`core`]: the decisions of shards, groups and pipeline tasks, without their threads.
+//! - [`stats`], [`observe`]: what is counted, and how the broker looks from outside.
 //! - [`service`]: what the parts offer each other; [`plugins`] and [`pipelines`] build on it.
 //!
 //! Threads: the caller's tokio runtime does network and coordination; shards, sync threads and the metadata store
@@ -29,14 +30,16 @@ mod folder;
 pub mod groups;
 pub mod limits;
 pub mod metadata;
+mod observe;
 pub mod partition;
 pub mod pipelines;
 pub mod plugins;
 pub mod service;
 mod shard;
+mod stats;
 pub mod topics;
 
 pub use broker::Broker;
-pub use config::Config;
+pub use config::{Config, HttpDoor, LogFormat};
 pub use error::StartError;
 pub use shard::LogDescription;

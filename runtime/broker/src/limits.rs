@@ -45,6 +45,10 @@ pub struct Limits {
     pub pipelines_max: usize,
     /// Bytes of a pipeline's YAML text.
     pub pipeline_bytes_max: usize,
+    /// HTTP connections at a time.
+    pub http_connections_max: usize,
+    /// Topics, groups and pipelines (each) that have series of their own in the metrics.
+    pub metrics_labels_max: usize,
 }
 
 impl Default for Limits {
@@ -72,6 +76,8 @@ impl Default for Limits {
             guest_memory_bytes_max: 4 << 30,
             pipelines_max: 256,
             pipeline_bytes_max: 1 << 20,
+            http_connections_max: 64,
+            metrics_labels_max: 256,
         }
     }
 }

@@ -6,15 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use millstream_cluster::metadata::codec::{decode_command, decode_snapshot, encode_command, encode_snapshot};
 use millstream_cluster::metadata::{Applied, Command, Rejection, State};
-use millstream_protocol::{ErrorCode, Failure};
+use millstream_protocol::{ErrorCode, Failure, TopicId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::data_dir::DataDir;
 use crate::error::{StartError, shutting_down};
 use crate::limits::{METADATA_LOG_MAX, METADATA_MAILBOX_MAX};
+use crate::stats::Stats;
 
 /// Command index -> command.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -29,6 +31,14 @@ pub struct Metadata {
     /// Of the newest state, so that whoever remembers something sees cheaply whether it changed.
     applied: Arc<AtomicU64>,
     mailbox: mpsc::Sender<Request>,
+    trouble: Arc<Trouble>,
+}
+
+/// How the last commit failed, until one succeeds.
+#[derive(Debug)]
+struct Trouble {
+    last: ArcSwapOption<Failure>,
+    stats: Arc<Stats>,
 }
 
 #[derive(Debug)]
@@ -52,6 +62,7 @@ struct Store {
     applied: Arc<AtomicU64>,
     /// Commands in the log table.
     logged: u64,
+    trouble: Arc<Trouble>,
 }
 
 impl Metadata {
@@ -59,7 +70,7 @@ impl Metadata {
     ///
     /// # Errors
     /// The file can't be used, or its contents are damaged or newer.
-    pub fn open(data_dir: &Arc<DataDir>) -> Result<Self, StartError> {
+    pub(crate) fn open(data_dir: &Arc<DataDir>, stats: &Arc<Stats>) -> Result<Self, StartError> {
         let file = data_dir.metadata_file();
         let failed = |reason: String| StartError::Metadata { file: file.clone(), reason };
         let database = create_database(&file).map_err(|e| failed(e.to_string()))?;
@@ -67,16 +78,18 @@ impl Metadata {
         let applied = Arc::new(AtomicU64::new(state.applied()));
         let (publish, state) = watch::channel(Arc::new(state));
         let (mailbox, requests) = mpsc::channel(METADATA_MAILBOX_MAX);
+        let trouble = Arc::new(Trouble { last: ArcSwapOption::empty(), stats: Arc::clone(stats) });
         let store = Store {
             data_dir: Arc::clone(data_dir),
             database: Some(database),
             state: publish,
             applied: Arc::clone(&applied),
             logged,
+            trouble: Arc::clone(&trouble),
         };
         let thread = std::thread::Builder::new().name("metadata".into()).spawn(move || store.run(requests));
         thread.map_err(|e| failed(e.to_string()))?;
-        Ok(Metadata { state, applied, mailbox })
+        Ok(Metadata { state, applied, mailbox, trouble })
     }
 
     /// The newest durable state.
@@ -102,6 +115,20 @@ impl Metadata {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Request::Apply(Pending { command, reply })).await.map_err(|_| shutting_down())?;
         answer.await.map_err(|_| shutting_down())?
+    }
+
+    /// Why nothing can be committed, as far as was seen.
+    pub(crate) fn trouble(&self) -> Option<Arc<Failure>> {
+        self.trouble.last.load_full()
+    }
+
+    /// Tries a commit that changes nothing, when the last one failed: the disk may be well again, and nobody else
+    /// may come along to find out.
+    pub(crate) async fn try_again(&self) {
+        if self.trouble().is_some() {
+            // What came of it shows in the trouble.
+            let _ = self.submit(Command::ForgetDeleted { id: TopicId(0) }).await;
+        }
     }
 
     /// Closes the store; the file is free when this returns.
@@ -206,6 +233,7 @@ impl Store {
         });
         match committed {
             Ok((state, outcomes)) => {
+                self.trouble.last.store(None);
                 self.publish(state);
                 for (request, outcome) in batch.into_iter().zip(outcomes) {
                     // Whoever asked may have gone away.
@@ -215,6 +243,8 @@ impl Store {
             Err(failure) => {
                 tracing::error!(%failure, "metadata store failed; the next change tries again");
                 self.database = None;
+                self.trouble.stats.metadata_failures.add(1);
+                self.trouble.last.store(Some(Arc::new(failure.clone())));
                 for request in batch {
                     let _ = request.reply.send(Err(failure.clone()));
                 }
@@ -275,7 +305,7 @@ mod tests {
             let path = folder.path().join(commands.to_string());
             async move {
                 let data_dir = Arc::new(DataDir::open(&path).unwrap());
-                let metadata = Metadata::open(&data_dir).unwrap();
+                let metadata = Metadata::open(&data_dir, &Arc::default()).unwrap();
                 let submits = (0..commands).map(|_| metadata.submit(Command::AllocateProducerIds { count: 1 }));
                 for applied in futures_util::future::join_all(submits).await {
                     applied.unwrap();
@@ -288,7 +318,7 @@ mod tests {
                     metadata.submit(Command::AllocateProducerIds { count: 1 }).await.unwrap_err(),
                     shutting_down()
                 );
-                let metadata = Metadata::open(&data_dir).unwrap();
+                let metadata = Metadata::open(&data_dir, &Arc::default()).unwrap();
                 assert_eq!(metadata.state(), before);
             }
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use millstream_log::Reader;
+use millstream_log::{Extent, Reader};
 use millstream_protocol::batch::split_batches;
 use millstream_protocol::message::{Acks, Position};
 use millstream_protocol::{ErrorCode, Failure, Offset, PartitionIndex, TopicPartition};
@@ -22,6 +22,7 @@ use crate::core;
 pub use crate::core::partition::{Appended, Batches, Fetched};
 use crate::error::shutting_down;
 use crate::shard::{Command, LogDescription};
+use crate::stats::{Count, Stats};
 
 /// See the module's head. Shared as `Arc<Partition>`.
 #[derive(Debug)]
@@ -36,6 +37,11 @@ pub struct Partition {
     log_end: AtomicI64,
     batch_bytes_max: AtomicU32,
     offline: ArcSwapOption<Failure>,
+    stats: Arc<Stats>,
+    /// Of acknowledged batches, since the start.
+    pub(crate) appended_bytes: Arc<Count>,
+    pub(crate) appended_records: Count,
+    pub(crate) read_bytes: Count,
 }
 
 /// Who learns the outcome of an append.
@@ -43,6 +49,17 @@ pub enum Reply {
     Channel(oneshot::Sender<Result<Appended, Failure>>),
     /// Called on the shard's thread: it must be short and never block.
     Call(Box<dyn FnOnce(Result<Appended, Failure>) + Send>),
+    /// Counted on its way.
+    Metered(Box<Metered>),
+}
+
+/// What an append is counted as when its outcome is known.
+pub struct Metered {
+    reply: Reply,
+    stats: Arc<Stats>,
+    partition_bytes: Arc<Count>,
+    batches: u64,
+    bytes: u64,
 }
 
 /// An append on its way to the shard.
@@ -62,6 +79,7 @@ pub(crate) struct Opening {
     pub(crate) mailbox: mpsc::Sender<Command>,
     pub(crate) runtime: Handle,
     pub(crate) batch_bytes_max: u32,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Partition {
@@ -72,6 +90,7 @@ impl Partition {
 
     /// A partition that answers everything with `reason`.
     pub(crate) fn refusing(opening: Opening, reason: Failure) -> Self {
+        opening.stats.log.recovery_refused.add(1);
         let partition = Partition::new(opening, None, Offset::ZERO);
         partition.set_offline(reason);
         partition
@@ -88,6 +107,10 @@ impl Partition {
             log_end: AtomicI64::new(end.0),
             batch_bytes_max: AtomicU32::new(opening.batch_bytes_max),
             offline: ArcSwapOption::empty(),
+            stats: opening.stats,
+            appended_bytes: Arc::default(),
+            appended_records: Count::default(),
+            read_bytes: Count::default(),
         }
     }
 
@@ -139,6 +162,7 @@ impl Partition {
     /// The partition is offline or the broker stops; `append.reply` is then dropped unanswered.
     pub async fn enqueue(&self, append: Append) -> Result<(), Failure> {
         self.check_online()?;
+        let append = self.metered(append);
         self.mailbox.send(Command::Append { id: self.id, append }).await.map_err(|_| shutting_down())
     }
 
@@ -148,7 +172,19 @@ impl Partition {
     /// As there.
     pub fn enqueue_blocking(&self, append: Append) -> Result<(), Failure> {
         self.check_online()?;
+        let append = self.metered(append);
         self.mailbox.blocking_send(Command::Append { id: self.id, append }).map_err(|_| shutting_down())
+    }
+
+    fn metered(&self, append: Append) -> Append {
+        let metered = Metered {
+            batches: append.batches.len() as u64,
+            bytes: append.batches.iter().map(|(_, batch)| batch.len() as u64).sum(),
+            reply: append.reply,
+            stats: Arc::clone(&self.stats),
+            partition_bytes: Arc::clone(&self.appended_bytes),
+        };
+        Append { reply: Reply::Metered(Box::new(metered)), ..append }
     }
 
     /// Appends batches made inside the broker (their checksums are not checked) and waits for the outcome.
@@ -178,7 +214,10 @@ impl Partition {
     /// `OffsetOutOfRange` before the start or beyond the high watermark, or the partition's damage.
     pub fn read(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, Failure> {
         let reader = self.reader()?;
-        core::partition::read(reader, offset, bytes_max, self.high_watermark()).map_err(|e| self.failure(&e))
+        let fetched = core::partition::read(reader, offset, bytes_max, self.high_watermark());
+        let fetched = fetched.map_err(|e| self.failure(&e))?;
+        self.read_bytes.add(fetched.bytes.len() as u64);
+        Ok(fetched)
     }
 
     /// The offset of a position. Blocks for the disk only.
@@ -281,7 +320,15 @@ impl Partition {
     }
 
     pub(crate) fn set_log_end(&self, end: Offset) {
-        self.log_end.store(end.0, Ordering::Release);
+        let before = self.log_end.swap(end.0, Ordering::AcqRel);
+        let records = u64::try_from(end.0 - before).unwrap_or(0);
+        self.appended_records.add(records);
+        self.stats.log.appended_records.add(records);
+    }
+
+    /// How large the log is; nothing for one that could not be opened.
+    pub(crate) fn extent(&self) -> Extent {
+        self.reader.as_ref().map(Reader::extent).unwrap_or_default()
     }
 
     pub(crate) fn set_high_watermark(&self, offset: Offset) {
@@ -308,6 +355,14 @@ impl Reply {
             // Whoever asked may have gone away.
             Reply::Channel(channel) => drop(channel.send(outcome)),
             Reply::Call(call) => call(outcome),
+            Reply::Metered(metered) => {
+                let Metered { reply, stats, partition_bytes, batches, bytes } = *metered;
+                if outcome.is_ok() {
+                    partition_bytes.add(bytes);
+                }
+                stats.log.appended((batches, bytes), outcome.as_ref().map(drop));
+                reply.answer(outcome);
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::groups::Groups;
 use crate::limits::PRODUCER_IDS_BLOCK;
 use crate::metadata::Metadata;
 use crate::partition::Partition;
+use crate::stats::Stats;
 use crate::topics::Topics;
 
 /// See the module's head. Shared as `Arc<Service>`.
@@ -36,6 +37,7 @@ pub struct Service {
     producer_ids: Mutex<std::ops::Range<i64>>,
     pub(crate) started: Instant,
     pub(crate) connections: AtomicU32,
+    stats: Arc<Stats>,
 }
 
 /// What a service is made of.
@@ -45,6 +47,7 @@ pub(crate) struct Parts {
     pub(crate) metadata: Metadata,
     pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Groups,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Service {
@@ -60,6 +63,7 @@ impl Service {
             producer_ids: Mutex::new(0..0),
             started: Instant::now(),
             connections: AtomicU32::new(0),
+            stats: parts.stats,
         }
     }
 
@@ -154,6 +158,16 @@ impl Service {
         self.topics.shutdown().await;
         self.metadata.shutdown().await;
         self.data_dir.release();
+    }
+
+    /// What is counted on the way.
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Why metadata can't be changed, as far as was seen.
+    pub(crate) fn metadata_trouble(&self) -> Option<Arc<Failure>> {
+        self.metadata.trouble()
     }
 
     /// Bytes received and not yet appended.

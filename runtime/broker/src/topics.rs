@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::partition::Partition;
 use crate::shard::{self, Shards, Spec};
+use crate::stats::Stats;
 
 /// Names that begin like this are the broker's own.
 pub const INTERNAL_PREFIX: &str = "__";
@@ -33,19 +34,27 @@ pub struct Topics {
     shards: Shards,
     defaults: TopicDefaults,
     limits: Limits,
+    stats: Arc<Stats>,
     partitions: DashMap<TopicPartition, Arc<Partition>>,
     /// Creating, altering and deleting happen one at a time.
     changing: Mutex<()>,
 }
 
 impl Topics {
-    pub(crate) fn new(data_dir: Arc<DataDir>, metadata: Metadata, shards: Shards, config: &Config) -> Self {
+    pub(crate) fn new(
+        data_dir: Arc<DataDir>,
+        metadata: Metadata,
+        shards: Shards,
+        config: &Config,
+        stats: Arc<Stats>,
+    ) -> Self {
         Topics {
             data_dir,
             metadata,
             shards,
             defaults: config.topics.clone(),
             limits: config.limits.clone(),
+            stats,
             partitions: DashMap::new(),
             changing: Mutex::new(()),
         }
@@ -267,6 +276,7 @@ impl Topics {
             config,
             durability,
             must_exist: partition.0 < topic.ready,
+            stats: Arc::clone(&self.stats),
         };
         let id = spec.id;
         let opened = self.shards.open(spec).await?;

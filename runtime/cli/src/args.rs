@@ -1,6 +1,7 @@
 //! The command line's top: global options, the list of commands, and the help that is about all of them.
 
 use clap::{Parser, Subcommand};
+use millstream_broker::LogFormat;
 
 use crate::commands::{
     bench, cluster, completions, consume, dev, group, new, pipeline, plugin, produce, serve, token, topic,
@@ -33,6 +34,10 @@ pub(crate) struct Cli {
     /// Say only what went wrong
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+
+    /// How log lines look on stderr: for people, or one JSON object a line [default: text]
+    #[arg(long, global = true, env = "MILLSTREAM_LOG_FORMAT", value_parser = log_format, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 
     /// Log more to stderr (-vv for debug); MILLSTREAM_LOG takes filters by module
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -73,6 +78,25 @@ pub(crate) enum Command {
     Bench(bench::Args),
     /// Print shell completions
     Completions(completions::Args),
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("write `text` or `json`".to_owned()),
+    }
+}
+
+impl Cli {
+    /// From the flag or the environment, then from the configuration file, then text.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        let of_file = || match &self.command {
+            Command::Serve(args) => args.log_format(),
+            _ => None,
+        };
+        self.log_format.or_else(of_file).unwrap_or_default()
+    }
 }
 
 const AFTER_HELP: &str = "\

@@ -138,7 +138,7 @@ pub(crate) fn token(token: &TokenDescription) -> Value {
 pub(crate) fn cluster(status: &ClusterStatusAck) -> Value {
     let nodes = status.nodes.iter().map(|node| {
         json!({
-            "node_id": node.node_id, "quic_address": node.quic_address, "uptime_ms": node.uptime_ms,
+            "node_id": node.node_id, "quic_address": node.quic_address, "http_address": node.http_address, "uptime_ms": node.uptime_ms,
             "data_dir": node.data_dir, "log_bytes": node.log_bytes, "disk_free_bytes": node.disk_free_bytes,
             "connections": node.connections,
         })
@@ -146,7 +146,12 @@ pub(crate) fn cluster(status: &ClusterStatusAck) -> Value {
     let offline = status.offline.iter().map(
         |partition| json!({ "topic": partition.topic, "partition": partition.partition, "reason": partition.reason }),
     );
+    let findings = status.findings.iter().map(|finding| {
+        let unready = finding.cause.makes_unready();
+        json!({ "cause": finding.cause.name(), "unready": unready, "message": finding.message })
+    });
     json!({
+        "ready": status.ready, "findings": findings.collect::<Vec<_>>(),
         "cluster_id": status.cluster_id, "server_version": status.server_version, "nodes": nodes.collect::<Vec<_>>(),
         "topics": status.topics, "partitions": status.partitions, "offline": offline.collect::<Vec<_>>(),
         "groups": status.groups, "plugins": status.plugins, "pipelines": status.pipelines,

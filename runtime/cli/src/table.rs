@@ -40,6 +40,10 @@ impl Listing {
         self.rows += 1;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
     /// Prints to stdout; a note on stderr when there is nothing to list.
     pub(crate) fn print(&self, nothing: &str) -> std::io::Result<()> {
         if self.rows == 0 {

@@ -16,6 +16,7 @@ fn millstream(folder: &Path, args: &[&str]) -> Command {
     {
         command.env_remove(variable);
     }
+    command.env("MILLSTREAM_HTTP", "127.0.0.1:0");
     command
 }
 

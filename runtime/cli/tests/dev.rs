@@ -43,7 +43,8 @@ impl Place {
             .env("MILLSTREAM_CONFIG_DIR", self.path("config"))
             .env_remove("MILLSTREAM_PROFILE")
             .env_remove("MILLSTREAM_SERVER")
-            .env_remove("MILLSTREAM_QUIC");
+            .env_remove("MILLSTREAM_QUIC")
+            .env("MILLSTREAM_HTTP", "127.0.0.1:0");
         command
     }
 

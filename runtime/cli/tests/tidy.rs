@@ -113,8 +113,9 @@ fn directions() -> Directions {
         ("transport", &["protocol"]),
         ("plugin-host", &["protocol"]),
         ("pipeline", &["protocol", "plugin-host"]),
+        ("console", &["protocol"]),
         ("client", &["protocol", "transport"]),
-        ("broker", &["protocol", "log", "cluster", "transport", "plugin-host", "pipeline"]),
+        ("broker", &["protocol", "log", "cluster", "transport", "plugin-host", "pipeline", "console"]),
         ("cli", &["protocol", "log", "cluster", "transport", "plugin-host", "pipeline", "broker", "client"]),
         // For tests alone: nobody depends on it.
         ("sim", &["protocol", "log", "cluster", "plugin-host", "pipeline", "broker"]),
@@ -122,7 +123,8 @@ fn directions() -> Directions {
         ("plugin", &["plugin-macro"]),
     ];
     let only_in: &[(&str, &[&str])] = &[
-        ("tokio", &["transport", "client", "broker", "cli", "example-sdk"]),
+        ("tokio", &["transport", "console", "client", "broker", "cli", "example-sdk"]),
+        ("axum", &["console"]),
         ("quinn", &["transport", "client", "broker", "cli"]),
         ("wasmtime", &["plugin-host"]),
     ];

@@ -40,7 +40,7 @@ pub use dump::{Dump, Dumped, dump};
 pub use error::Error;
 pub use log::{Appended, Description, Log};
 pub use memory::MemoryStorage;
-pub use reader::Reader;
+pub use reader::{Extent, Reader};
 pub use recovery::Recovery;
 pub use storage::{File, Storage, delete_if_there, read_file, read_full_at, replace_file, write_all_at};
 pub use sync::{SyncDone, SyncJob};

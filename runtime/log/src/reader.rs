@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -30,6 +30,17 @@ pub(crate) struct Shared {
     pub(crate) decompressed_bytes_max: AtomicUsize,
     /// The closed segment read last, kept open for the next read.
     pub(crate) opened: ArcSwapOption<(Offset, Arc<dyn File>)>,
+    /// Segments deleted since the log was opened.
+    pub(crate) deleted_segments: AtomicU64,
+}
+
+/// How large a log is, and what went from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub bytes: u64,
+    pub segments: usize,
+    /// Since the log was opened.
+    pub deleted_segments: u64,
 }
 
 /// Reads one log. Clones are cheap and all see the log as it is now.
@@ -42,6 +53,16 @@ impl Reader {
     /// First offset that can be read.
     pub fn start_offset(&self) -> Offset {
         Offset(self.shared.start.load(Ordering::Acquire))
+    }
+
+    /// How large the log is; without asking its owner, who may be waiting for a disk.
+    pub fn extent(&self) -> Extent {
+        let segments = self.shared.segments.load();
+        Extent {
+            bytes: segments.iter().map(|segment| segment.size()).sum(),
+            segments: segments.len(),
+            deleted_segments: self.shared.deleted_segments.load(Ordering::Relaxed),
+        }
     }
 
     /// Whole batches: the first one contains `offset`, none has records at or after `end`, all together are

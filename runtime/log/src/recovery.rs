@@ -2,7 +2,7 @@
 //! cut short by a crash and done again. At the end everything kept is on the disk and the mark says so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_protocol::Offset;
@@ -50,6 +50,7 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
         verify_reads: AtomicBool::new(config.verify_reads),
         decompressed_bytes_max: AtomicUsize::new(config.decompressed_bytes_max),
         opened: ArcSwapOption::empty(),
+        deleted_segments: AtomicU64::new(0),
     };
     let sync = SyncState { durable: found.end, marked_ms: now_ms, says_clean: found.clean, ..SyncState::default() };
     let log = Log {

@@ -98,6 +98,7 @@ impl<S: Storage> Log<S> {
         self.shared.opened.store(None);
         for segment in &segments[..obsolete] {
             self.delete_segment(segment)?;
+            self.shared.deleted_segments.fetch_add(1, Ordering::Relaxed);
         }
         let synced = self.storage.sync_dir();
         self.or_fence("the folder", synced)?;

@@ -31,6 +31,13 @@ pub struct SyncDone {
     pub(crate) linked: bool,
 }
 
+impl SyncDone {
+    /// Whether what it covered is on the disk.
+    pub fn is_ok(&self) -> bool {
+        self.outcome.is_ok()
+    }
+}
+
 impl SyncJob {
     /// Blocks until everything appended before the job was taken is on the disk, or is known not to be.
     pub fn run(self) -> SyncDone {

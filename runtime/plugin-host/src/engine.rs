@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::cache::Cache;
+use crate::counts::{Counts, EngineCounts};
 use crate::failure::LoadError;
 use crate::instance::State;
 use crate::limits::TABLE_ELEMENTS_MAX;
@@ -61,6 +63,7 @@ struct Inner {
     cache: Option<Cache>,
     ticker: Ticker,
     memory: Arc<TotalMemory>,
+    counts: Counts,
     plugins: Mutex<HashMap<[u8; 32], Weak<Plugin>>>,
 }
 
@@ -79,7 +82,8 @@ impl Engine {
         let ticking = wasmtime.clone();
         let ticker = Ticker::start(move || ticking.increment_epoch()).map_err(|error| failed(&error))?;
         let memory = Arc::new(TotalMemory::new(config.memory_bytes_total_max));
-        Ok(Engine { inner: Arc::new(Inner { wasmtime, linker, cache, ticker, memory, plugins: Mutex::default() }) })
+        let (counts, plugins) = (Counts::default(), Mutex::default());
+        Ok(Engine { inner: Arc::new(Inner { wasmtime, linker, cache, ticker, memory, counts, plugins }) })
     }
 
     /// Checks a component and compiles it, or takes it from memory or from the cache on disk. Blocks for
@@ -92,9 +96,13 @@ impl Engine {
         let digest = digest(bytes);
         let known = self.plugins().get(&digest).and_then(Weak::upgrade);
         if let Some(plugin) = known {
+            self.counts().from_memory.fetch_add(1, Ordering::Relaxed);
             return Ok(plugin);
         }
-        let plugin = Arc::new(Plugin::load(self, digest, bytes)?);
+        let loaded = Plugin::load(self, digest, bytes).inspect_err(|_| {
+            self.counts().refused.fetch_add(1, Ordering::Relaxed);
+        });
+        let plugin = Arc::new(loaded?);
         let mut plugins = self.plugins();
         plugins.retain(|_, plugin| plugin.strong_count() > 0);
         // Another thread may have compiled the same meanwhile; then its result is shared.
@@ -108,6 +116,15 @@ impl Engine {
     /// Whether the plugin with this digest is in memory, in use by someone.
     pub fn is_loaded(&self, digest: &[u8; 32]) -> bool {
         self.plugins().get(digest).is_some_and(|plugin| plugin.strong_count() > 0)
+    }
+
+    /// What the engine did so far.
+    pub fn totals(&self) -> EngineCounts {
+        EngineCounts { memory_bytes: self.inner.memory.used(), ..self.inner.counts.get() }
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.inner.counts
     }
 
     fn plugins(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Weak<Plugin>>> {

@@ -121,6 +121,11 @@ pub(crate) struct Timing {
 
 impl Instance {
     pub(crate) fn start(plugin: Arc<Plugin>, config: InstanceConfig) -> Result<Instance, Failure> {
+        let engine = plugin.engine().clone();
+        Instance::begin(plugin, config).inspect_err(|failure| engine.counts().failed(failure))
+    }
+
+    fn begin(plugin: Arc<Plugin>, config: InstanceConfig) -> Result<Instance, Failure> {
         let InstanceConfig { config_json, limits, outputs, log } = config;
         if outputs.len() > OUTPUTS_MAX {
             return Err(Failure::Init { message: format!("{} outputs are more than {OUTPUTS_MAX}", outputs.len()) });
@@ -148,6 +153,7 @@ impl Instance {
         })?;
         drop(running);
         store.data_mut().logger.flush();
+        plugin.engine().counts().started();
         Ok(Instance { plugin, store, process, alive: true })
     }
 
@@ -188,6 +194,7 @@ impl Instance {
             }
         };
         into.clear();
+        self.plugin.engine().counts().failed(&failure);
         Err(failure)
     }
 
@@ -212,6 +219,12 @@ impl Instance {
     /// The most linear memory the guest had so far, bytes.
     pub fn memory_high_water(&self) -> usize {
         self.store.data().limiter.used()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.plugin.engine().counts().ended();
     }
 }
 

@@ -13,6 +13,7 @@ mod cache;
 mod call;
 mod component;
 mod cost;
+mod counts;
 mod engine;
 mod failure;
 mod instance;
@@ -27,6 +28,7 @@ mod world;
 
 pub use component::{Inspection, Kind, MANIFEST_SECTION, Manifest, componentize, inspect};
 pub use cost::{Cost, cost};
+pub use counts::{EngineCounts, FAILURE_KINDS, failure_kind};
 pub use engine::{Engine, EngineConfig};
 pub use failure::{Failure, LoadError};
 pub use instance::{Counter, Instance, InstanceConfig, LogSink, Processed, Rejected};

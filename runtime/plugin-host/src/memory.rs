@@ -19,6 +19,11 @@ impl TotalMemory {
         TotalMemory { max, used: AtomicUsize::new(0) }
     }
 
+    /// Bytes that guests have now.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed) as u64
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()

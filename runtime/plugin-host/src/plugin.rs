@@ -1,6 +1,8 @@
 //! A component that was checked, compiled and linked: ready to be started any number of times.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
@@ -109,9 +111,12 @@ fn check(inspection: &Inspection) -> Result<(), LoadError> {
 
 fn compile(engine: &Engine, digest: &[u8; 32], bytes: &[u8]) -> Result<Component, LoadError> {
     if let Some(component) = engine.cache().and_then(|cache| cache.load(engine.wasmtime(), digest)) {
+        engine.counts().from_cache.fetch_add(1, Ordering::Relaxed);
         return Ok(component);
     }
+    let started = Instant::now();
     let component = Component::from_binary(engine.wasmtime(), bytes).map_err(|error| invalid(&error))?;
+    engine.counts().compiled_in(started.elapsed());
     if let Some(cache) = engine.cache() {
         cache.store(digest, &component);
     }

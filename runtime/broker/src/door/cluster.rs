@@ -21,12 +21,14 @@ pub(super) async fn status(core: Arc<Core>, _request: ClusterStatus) -> Result<C
     let node = NodeStatus {
         node_id: service.data_dir.meta().node_id,
         quic_address: core.address.to_string(),
+        http_address: core.http.map(|address| address.to_string()).unwrap_or_default(),
         uptime_ms: u64::try_from(service.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         data_dir: service.data_dir.root().display().to_string(),
         log_bytes: logs.iter().flatten().map(|log| log.bytes).sum(),
         disk_free_bytes: disk_free(service.data_dir.root()),
         connections: service.connections.load(Ordering::Relaxed),
     };
+    let findings = core.observer.findings();
     Ok(ClusterStatusAck {
         cluster_id: service.data_dir.meta().cluster_id.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -34,9 +36,12 @@ pub(super) async fn status(core: Arc<Core>, _request: ClusterStatus) -> Result<C
         topics: count(state.topics().len()),
         partitions: count(partitions.len()),
         offline: offline.collect(),
-        groups: count(service.groups().count().await?),
+        // Groups that are out of service are a finding, not a reason to say nothing.
+        groups: count(service.groups().count().await.unwrap_or_default()),
         plugins: count(state.plugins().count()),
         pipelines: count(state.pipelines().len()),
+        ready: !findings.iter().any(|finding| finding.cause.makes_unready()),
+        findings,
     })
 }
 

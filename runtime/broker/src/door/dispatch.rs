@@ -11,6 +11,7 @@ use bytes::Bytes;
 use millstream_protocol::message::ApiKey;
 use millstream_protocol::{ErrorCode, Failure, message};
 use millstream_transport::{Frame, OutFrame};
+use tracing::Instrument;
 
 use super::guard::{Guarded, admit};
 use super::session::Session;
@@ -102,7 +103,8 @@ where
         Err(failure) => return Pending::Ready(OutFrame::failure(&header, &failure)),
     };
     let answer = handler(Arc::clone(core), request);
-    let task = tokio::spawn(async move {
+    let span = tracing::error_span!("request", api = A::NAME, request = header.correlation);
+    let work = async move {
         match answer.await {
             Ok((response, payload)) => {
                 let payload = if payload.is_empty() { Vec::new() } else { vec![payload] };
@@ -110,7 +112,8 @@ where
             }
             Err(failure) => OutFrame::failure(&header, &failure),
         }
-    });
+    };
+    let task = tokio::spawn(work.instrument(span));
     Pending::Later(Box::pin(async move {
         task.await.unwrap_or_else(|_| {
             let failure =

@@ -19,7 +19,7 @@ mod topics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream_transport::Listener;
@@ -28,9 +28,11 @@ use tokio::sync::{mpsc, watch};
 use crate::access::Tokens;
 use crate::error::StartError;
 use crate::limits::DRAIN_MS_MAX;
+use crate::observe::Observer;
 use crate::pipelines::Pipelines;
 use crate::plugins::Plugins;
 use crate::service::Service;
+use crate::stats::Refused;
 
 /// What every request can reach.
 pub(crate) struct Core {
@@ -39,6 +41,17 @@ pub(crate) struct Core {
     pub(crate) pipelines: Arc<Pipelines>,
     pub(crate) tokens: Tokens,
     pub(crate) address: SocketAddr,
+    /// Where metrics and health are, if anywhere.
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) connections: AtomicU64,
+}
+
+impl Core {
+    /// A number that names a connection in the log.
+    fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// The running door.
@@ -114,6 +127,7 @@ async fn accept(listener: Listener, core: Arc<Core>, mut lifeline: Lifeline) {
         let Some(accepting) = accepting else { return };
         let connections = &core.service.connections;
         if connections.load(Ordering::Relaxed) >= core.service.config.limits.connections_max {
+            core.service.stats().door.refuse(Refused::ConnectionsMax);
             tracing::warn!(remote = %accepting.remote_address(), "refused a connection: connections_max is reached");
             continue;
         }

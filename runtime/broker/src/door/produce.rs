@@ -33,11 +33,13 @@ pub(super) async fn begin(core: &Arc<Core>, session: &Session, frame: Frame) -> 
         let bytes = payload.split_to(entry.bytes as usize);
         outcomes.push(enqueue(core, entry, bytes, request.acks).await);
     }
+    let stats = Arc::clone(core.service.stats());
     Pending::Later(Box::pin(async move {
         let mut results = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             results.push(result(outcome).await);
         }
+        stats.door.produced(results.iter().filter_map(|result| result.failure.as_ref()));
         OutFrame::response::<Produce>(header.correlation, &ProduceAck { results })
     }))
 }

@@ -11,11 +11,13 @@ use millstream_protocol::message::{ApiKey, Hello, HelloAck};
 use millstream_protocol::{ErrorCode, Failure};
 use millstream_transport::config::{CloseCode, admit};
 use millstream_transport::{Accepting, Error, Frame, FrameReader, FrameWriter};
+use tracing::Instrument;
 
 use super::{Core, Lifeline, stream};
 use crate::access::{Caller, Who};
 use crate::budget::Budget;
 use crate::limits::{CLIENT_NAME_BYTES_MAX, ENDED_MS, WRONG_TOKEN_MS};
+use crate::stats::Refused;
 
 /// An authenticated client.
 pub(super) struct Session {
@@ -48,40 +50,62 @@ impl Drop for Counted<'_> {
     }
 }
 
-pub(super) async fn run(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
+/// Everything that is logged for a connection carries its number and, once it is known, the client's name.
+pub(super) async fn run(accepting: Accepting, core: Arc<Core>, lifeline: Lifeline) {
+    let (connection, remote) = (core.next_connection(), accepting.remote_address());
+    let span = tracing::error_span!("connection", connection, %remote, client = tracing::field::Empty);
+    serve(accepting, core, lifeline).instrument(span).await;
+}
+
+async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
+    let stats = Arc::clone(core.service.stats());
     let remote = accepting.remote_address();
     let _counted = Counted::new(&core.service.connections);
     let connection = match accepting.handshake().await {
         Ok(connection) => connection,
         Err(error) => {
-            tracing::debug!(%remote, %error, "handshake failed");
+            stats.door.handshake_failures.add(1);
+            tracing::debug!(%error, "handshake failed");
             return;
         }
     };
     let within = Duration::from_millis(core.service.config.limits.handshake_ms_max);
     let greeted = match tokio::time::timeout(within, greet(&connection, &core)).await {
         Ok(greeted) => greeted,
-        Err(_) => Err(Error::Disconnected("no Hello in time".into())),
+        Err(_) => {
+            stats.door.refuse(Refused::NoHello);
+            Err(Error::Disconnected("no Hello in time".into()))
+        }
     };
     let (session, writer, reader) = match greeted {
         Ok((Greeted { client_name, who }, writer, reader)) => {
-            tracing::debug!(client = client_name, %remote, token = who.name(), "session begins");
+            stats.door.sessions.add(1);
+            tracing::Span::current().record("client", client_name.as_str());
+            tracing::debug!(token = who.name(), "session begins");
             let fetch_budget = Budget::new(core.service.config.limits.fetch_bytes_in_flight_per_connection_max);
             let caller = Caller::new(Arc::clone(&core.service), who);
             let session = Session { client_name, remote, connection: connection.clone(), fetch_budget, caller };
             (Arc::new(session), writer, reader)
         }
         Err(error) => {
-            tracing::debug!(%remote, %error, "session refused");
             let code = match error {
-                Error::Failure(_) => CloseCode::Unauthenticated,
+                Error::Failure(_) => {
+                    stats.door.refuse(Refused::Unauthenticated);
+                    CloseCode::Unauthenticated
+                }
+                Error::Protocol(_) => {
+                    stats.door.refuse(Refused::Protocol);
+                    CloseCode::Protocol
+                }
                 _ => CloseCode::Protocol,
             };
+            tracing::debug!(%error, "session refused");
             connection.close(code.into(), error.to_string().as_bytes());
             return;
         }
     };
-    tokio::spawn(stream::run(Arc::clone(&core), Arc::clone(&session), (writer, reader), lifeline.clone()));
+    let first = stream::run(Arc::clone(&core), Arc::clone(&session), (writer, reader), lifeline.clone());
+    tokio::spawn(first.in_current_span());
     loop {
         let opened = tokio::select! {
             () = lifeline.stopping() => break,
@@ -95,12 +119,13 @@ pub(super) async fn run(accepting: Accepting, core: Arc<Core>, mut lifeline: Lif
         };
         let Ok((send, receive)) = opened else { break };
         let halves = (FrameWriter::new(send), FrameReader::new(receive));
-        tokio::spawn(stream::run(Arc::clone(&core), Arc::clone(&session), halves, lifeline.clone()));
+        let next = stream::run(Arc::clone(&core), Arc::clone(&session), halves, lifeline.clone());
+        tokio::spawn(next.in_current_span());
     }
     // The lifeline must end with the streams, not with this wait for the client to go.
     drop(lifeline);
     connection.closed().await;
-    tracing::debug!(client = session.client_name, %remote, "session ended");
+    tracing::debug!("session ended");
 }
 
 /// Reads `Hello` and answers it; the connection has its full limits afterwards.

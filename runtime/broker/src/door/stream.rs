@@ -4,21 +4,24 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use millstream_protocol::frame::{self, FRAME_BYTES_MAX};
-use millstream_protocol::message::ApiKey;
+use millstream_protocol::message::{ApiKey, Body};
 use millstream_protocol::{ErrorCode, Failure};
 use millstream_transport::config::CloseCode;
 use millstream_transport::{Error, Frame, FrameReader, FrameWriter, OutFrame};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::session::Session;
 use super::{Core, Lifeline, dispatch, subscribe};
 use crate::error::shutting_down;
 use crate::limits::DRAIN_MS_MAX;
+use crate::stats::{Refused, Stats};
 
 /// Answers written per flush at most.
 const FRAMES_PER_FLUSH: usize = 64;
@@ -28,6 +31,21 @@ const FINISH_WAIT: Duration = Duration::from_millis(DRAIN_MS_MAX / 2);
 const QUIET: Duration = Duration::from_millis(20);
 /// … and is not listened to any longer than this: a client that goes on sending is told by the end of the stream.
 const REFUSE_MAX: Duration = Duration::from_millis(DRAIN_MS_MAX / 8);
+
+/// A request in flight, and when it came.
+struct Timed {
+    answer: Pin<Box<dyn Future<Output = OutFrame> + Send>>,
+    began: Instant,
+}
+
+impl Future for Timed {
+    type Output = (OutFrame, Instant);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let began = self.began;
+        self.answer.as_mut().poll(context).map(|frame| (frame, began))
+    }
+}
 
 /// A request that was started.
 pub(super) enum Pending {
@@ -41,9 +59,12 @@ pub(super) async fn run(
     (writer, mut reader): (FrameWriter, FrameReader),
     mut lifeline: Lifeline,
 ) {
+    let stats = Arc::clone(core.service.stats());
+    let _counted = stats.door.streams.one();
     let in_flight_max = core.service.config.limits.requests_in_flight_per_stream_max.max(1);
     let (started, requests) = mpsc::channel(1);
-    let answers = tokio::spawn(answer(writer, requests, in_flight_max));
+    let answering = answer(writer, requests, in_flight_max, Arc::clone(&stats)).in_current_span();
+    let answers = tokio::spawn(answering);
     let taken_over = loop {
         let read = tokio::select! {
             biased;
@@ -54,12 +75,14 @@ pub(super) async fn run(
             }
             read = reader.read(FRAME_BYTES_MAX) => read,
         };
-        let Some(frame) = accepted(read, &session) else { break None };
+        let Some(frame) = accepted(read, &session, &stats) else { break None };
+        let began = Instant::now();
+        stats.door.received_bytes.add((frame::HEADER_LEN + frame.body.len() + frame.payload.len()) as u64);
         if matches!(frame.api(), Ok(ApiKey::Subscribe)) {
             break Some(frame);
         }
         let pending = dispatch::begin(&core, &session, frame).await;
-        if started.send(pending).await.is_err() {
+        if started.send((pending, began)).await.is_err() {
             break None;
         }
     };
@@ -91,12 +114,12 @@ pub(super) async fn finish(writer: &mut FrameWriter) {
 }
 
 /// The frame, or the end of this stream; a broken protocol ends the whole connection.
-fn accepted(read: Result<Option<Frame>, Error>, session: &Session) -> Option<Frame> {
+fn accepted(read: Result<Option<Frame>, Error>, session: &Session, stats: &Stats) -> Option<Frame> {
     match read {
         Ok(frame) => frame,
         Err(Error::Protocol(reason)) => {
-            let (client, remote) = (&session.client_name, session.remote);
-            tracing::warn!(client, %remote, reason, "connection closed: the client broke the protocol");
+            stats.door.refuse(Refused::Protocol);
+            tracing::warn!(reason, "connection closed: the client broke the protocol");
             session.connection.close(CloseCode::Protocol.into(), reason.as_bytes());
             None
         }
@@ -107,8 +130,9 @@ fn accepted(read: Result<Option<Frame>, Error>, session: &Session) -> Option<Fra
 /// Sends answers until the requests end; gives the writer back unless it broke.
 async fn answer(
     mut writer: FrameWriter,
-    mut requests: mpsc::Receiver<Pending>,
+    mut requests: mpsc::Receiver<(Pending, Instant)>,
     in_flight_max: usize,
+    stats: Arc<Stats>,
 ) -> Option<FrameWriter> {
     let mut in_flight = FuturesUnordered::new();
     let mut open = true;
@@ -116,17 +140,17 @@ async fn answer(
         tokio::select! {
             biased;
             Some(frame) = in_flight.next(), if !in_flight.is_empty() => {
-                queue(&mut writer, frame);
+                queue(&mut writer, frame, &stats);
                 for _ in 1..FRAMES_PER_FLUSH {
                     let Some(Some(frame)) = in_flight.next().now_or_never() else { break };
-                    queue(&mut writer, frame);
+                    queue(&mut writer, frame, &stats);
                 }
                 writer.flush().await.ok()?;
             }
             next = requests.recv(), if open && in_flight.len() < in_flight_max => match next {
-                Some(Pending::Later(later)) => in_flight.push(later),
-                Some(Pending::Ready(frame)) => {
-                    queue(&mut writer, frame);
+                Some((Pending::Later(answer), began)) => in_flight.push(Timed { answer, began }),
+                Some((Pending::Ready(frame), began)) => {
+                    queue(&mut writer, (frame, began), &stats);
                     writer.flush().await.ok()?;
                 }
                 None => open = false,
@@ -136,12 +160,30 @@ async fn answer(
     }
 }
 
-fn queue(writer: &mut FrameWriter, frame: OutFrame) {
+fn queue(writer: &mut FrameWriter, (frame, began): (OutFrame, Instant), stats: &Stats) {
     let (api, version, correlation) = (frame.api, frame.version, frame.correlation);
+    stats.door.sent_bytes.add(frame.wire_len() as u64);
+    stats.door.answered(api, outcome(&frame), began.elapsed());
     if let Err(error) = writer.queue(frame) {
         let header = frame::Header { api, version, correlation, flags: 0, body_len: 0, payload_len: 0 };
         let message = format!("the answer is too large ({error}): ask for less at a time");
         let failure = Failure::new(ErrorCode::LimitExceeded, message);
         writer.queue(OutFrame::failure(&header, &failure)).expect("a failure is small");
     }
+}
+
+/// What the client is told. A fault of the broker's own is logged here, where the answer leaves; what the client did
+/// wrong is its own business.
+fn outcome(frame: &OutFrame) -> Result<(), ErrorCode> {
+    if frame.flags & frame::FLAG_FAILURE == 0 {
+        return Ok(());
+    }
+    let Ok(Failure { code, message }) = Failure::decode_body(&frame.body) else { return Err(ErrorCode::Internal) };
+    let api = ApiKey::from_wire(frame.api).map_or("unknown", ApiKey::name);
+    if code == ErrorCode::Internal {
+        tracing::error!(api, request = frame.correlation, %message, "request failed inside the broker");
+    } else {
+        tracing::debug!(api, request = frame.correlation, ?code, %message, "request refused");
+    }
+    Err(code)
 }

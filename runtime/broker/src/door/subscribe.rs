@@ -16,6 +16,7 @@ use super::session::Session;
 use super::{Core, Lifeline, stream};
 use crate::access::Caller;
 use crate::partition::{Fetched, Partition};
+use crate::stats::Stats;
 
 /// Smallest useful soft limit, so that a client can't ask for a frame per batch by mistake.
 const BYTES_MIN: u32 = 4 * 1024;
@@ -31,6 +32,7 @@ struct Source {
 struct Subscription {
     writer: FrameWriter,
     correlation: u32,
+    stats: Arc<Stats>,
     bytes_max: usize,
     /// Indexes into the sources that may have something to read, in turn.
     ready: VecDeque<usize>,
@@ -57,6 +59,7 @@ pub(super) async fn run(
     let mut subscription = Subscription {
         writer,
         correlation: frame.header.correlation,
+        stats: Arc::clone(core.service.stats()),
         bytes_max: bytes_max as usize,
         ready: VecDeque::new(),
         sources: Vec::new(),
@@ -150,6 +153,7 @@ impl Subscription {
         let (high_watermark, log_start) = (fetched.high_watermark, fetched.log_start);
         let head = Batches { topic, partition, high_watermark, log_start, failure: None };
         let frame = OutFrame::response::<Subscribe>(self.correlation, &head).with_payload(vec![fetched.bytes]);
+        self.stats.door.sent_bytes.add(frame.wire_len() as u64);
         self.writer.write(frame).await
     }
 

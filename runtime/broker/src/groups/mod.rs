@@ -24,6 +24,7 @@ use crate::core::groups::Call;
 use crate::error::{StartError, shutting_down};
 use crate::limits::{GROUP_MAILBOX_MAX, Limits};
 use crate::metadata::Metadata;
+use crate::stats::Stats;
 use crate::topics::Topics;
 
 /// Everything that reaches the loop from outside.
@@ -51,6 +52,9 @@ pub struct Groups {
     mailbox: mpsc::Sender<Request>,
     topics: Arc<Topics>,
     runtime: Handle,
+    stats: Arc<Stats>,
+    /// Why no group can be served, if that is so.
+    refusing: Option<Arc<Failure>>,
 }
 
 impl Groups {
@@ -59,7 +63,12 @@ impl Groups {
     ///
     /// # Errors
     /// The topic can't be created.
-    pub(crate) async fn start(topics: Arc<Topics>, metadata: &Metadata, limits: &Limits) -> Result<Self, StartError> {
+    pub(crate) async fn start(
+        topics: Arc<Topics>,
+        metadata: &Metadata,
+        limits: &Limits,
+        stats: Arc<Stats>,
+    ) -> Result<Self, StartError> {
         let (mailbox, requests) = mpsc::channel(GROUP_MAILBOX_MAX);
         let group_limits = GroupLimits {
             groups_max: limits.groups_max,
@@ -74,6 +83,7 @@ impl Groups {
         })
         .await;
         let replayed = replayed.unwrap_or_else(|e| Err(Failure::new(ErrorCode::Internal, e.to_string())));
+        let refusing = replayed.as_ref().err().cloned().map(Arc::new);
         match replayed {
             Ok(entries) => {
                 let groups = core::groups::Groups::new(group_limits, limits.offsets_records_max, entries);
@@ -85,7 +95,7 @@ impl Groups {
                 tokio::spawn(owner::refuse(requests, reason));
             }
         }
-        Ok(Groups { mailbox, topics, runtime: Handle::current() })
+        Ok(Groups { mailbox, topics, runtime: Handle::current(), stats, refusing })
     }
 
     /// Starts a commit; commits of one caller are applied in the order they were started.
@@ -175,17 +185,13 @@ impl Groups {
     }
 
     pub(crate) async fn list(&self) -> Result<ListGroupsAck, Failure> {
-        let all = |coordinator: &Coordinator| -> Vec<GroupView> {
-            coordinator.groups().iter().filter_map(|group| coordinator.describe(group)).collect()
-        };
-        let groups = self.look(all).await?;
-        let summary = |view: GroupView| GroupSummary {
+        let summary = |(view, partitions): (GroupView, Vec<GroupPartition>)| GroupSummary {
             state: view.state.to_string(),
             members: u32::try_from(view.members.len()).unwrap_or(u32::MAX),
-            lag: self.partitions(&view).iter().filter_map(|partition| partition.lag).sum(),
+            lag: partitions.iter().filter_map(|partition| partition.lag).sum(),
             group: view.group,
         };
-        Ok(ListGroupsAck { groups: groups.into_iter().map(summary).collect() })
+        Ok(ListGroupsAck { groups: self.views().await?.into_iter().map(summary).collect() })
     }
 
     pub(crate) async fn describe(&self, request: DescribeGroup) -> Result<DescribeGroupAck, Failure> {
@@ -222,6 +228,24 @@ impl Groups {
         described.collect()
     }
 
+    /// Why no group can be served, if that is so.
+    pub(crate) fn refusing(&self) -> Option<&Failure> {
+        self.refusing.as_deref()
+    }
+
+    /// Every group as it is now, with the ends of the logs.
+    pub(crate) async fn views(&self) -> Result<Vec<(GroupView, Vec<GroupPartition>)>, Failure> {
+        let views = self.look(|coordinator| {
+            let groups = coordinator.groups();
+            groups.iter().filter_map(|group| coordinator.describe(group)).collect::<Vec<GroupView>>()
+        });
+        let with_ends = |view: GroupView| {
+            let partitions = self.partitions(&view);
+            (view, partitions)
+        };
+        Ok(views.await?.into_iter().map(with_ends).collect())
+    }
+
     pub(crate) async fn shutdown(&self) {
         let (reply, stopped) = oneshot::channel();
         if self.mailbox.send(Request::Stop { reply }).await.is_ok() {
@@ -234,8 +258,10 @@ impl Groups {
         let call = Call::Commit(request, committer);
         self.mailbox.send(Request::Call { call, reply }).await.map_err(|_| shutting_down())?;
         let (done, committing) = oneshot::channel();
+        let stats = Arc::clone(&self.stats);
         tokio::spawn(async move {
             let outcome = answer.await.unwrap_or_else(|_| Err(shutting_down()));
+            stats.commits.add(outcome.as_ref().map(drop).map_err(|failure| failure.code));
             let _ = done.send(outcome.map(drop));
         });
         Ok(committing)

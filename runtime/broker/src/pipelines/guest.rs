@@ -12,6 +12,7 @@ use millstream_protocol::Columns;
 
 use super::logs::{Logs, Place};
 use super::masks::Masks;
+use crate::stats::PipelineStats;
 
 /// Tells a task's thread to end, also while it waits.
 #[derive(Debug, Default)]
@@ -96,7 +97,7 @@ impl GuestSpec {
     /// It does not start.
     pub(super) fn start(self: &Arc<Self>, home: &Home) -> Result<Hosted, Failure> {
         let home = home.clone();
-        let instance = self.instantiate(&home)?;
+        let instance = self.instantiate(&home).inspect_err(|failure| home.counted.guest_failed(failure))?;
         Ok(Hosted { spec: Arc::clone(self), home, instance })
     }
 
@@ -127,6 +128,7 @@ pub(super) struct Home {
     pub(super) partition: u32,
     pub(super) logs: Arc<Logs>,
     pub(super) ending: Arc<Ending>,
+    pub(super) counted: Arc<PipelineStats>,
 }
 
 /// One instance and what is needed to replace it.
@@ -140,6 +142,9 @@ impl Guest for Hosted {
     fn process(&mut self, batch: &Columns, processed: &mut Processed) -> Result<(), Failure> {
         let done = self.instance.process(batch, processed).map_err(|failure| self.spec.masks.failure(failure));
         self.spec.masks.processed(processed);
+        if let Err(failure) = &done {
+            self.home.counted.guest_failed(failure);
+        }
         done
     }
 
@@ -149,7 +154,8 @@ impl Guest for Hosted {
         if self.home.ending.is_set() || self.home.ending.is_relieved() {
             return Err(Failure::Init { message: "the task does not go on with this plugin".into() });
         }
-        self.instance = self.spec.instantiate(&self.home)?;
+        let counted = &self.home.counted;
+        self.instance = self.spec.instantiate(&self.home).inspect_err(|failure| counted.guest_failed(failure))?;
         Ok(())
     }
 

@@ -4,10 +4,12 @@
 //! - [`running`]: one applied pipeline and its tasks; [`task`], [`work`]: a task from outside and inside.
 //! - [`guest`], [`sink`]: plugin instances and output topics as the runner sees them.
 //! - [`redrive`], [`logs`]: dead letters sent back; the newest log lines. [`masks`] keeps secrets out of both.
+//! - [`look`]: what metrics and `cluster status` show.
 
 mod change;
 mod guest;
 mod logs;
+mod look;
 mod masks;
 mod redrive;
 mod resolve;
@@ -37,6 +39,8 @@ use change::Change;
 use masks::Masks;
 use resolve::Resolved;
 use running::Running;
+
+pub(crate) use look::View;
 
 /// How often partitions that were added get their tasks, and rates are taken.
 const TICK: Duration = Duration::from_secs(1);
@@ -164,6 +168,7 @@ impl Pipelines {
             service: Arc::clone(&self.inner.service),
             resolved: running.resolved.clone(),
             logs: Arc::clone(&running.logs),
+            counted: Arc::clone(&running.counted),
         };
         let done = tokio::task::spawn_blocking(move || redrive.run()).await;
         running.redriving.store(false, Ordering::Release);

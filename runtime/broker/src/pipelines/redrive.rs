@@ -20,6 +20,7 @@ use super::resolve::Resolved;
 use super::sink::Sinks;
 use crate::partition::Partition;
 use crate::service::Service;
+use crate::stats::PipelineStats;
 
 /// Bytes of dead letters handled before progress is committed.
 const READ_BYTES: usize = 512 << 10;
@@ -29,6 +30,7 @@ pub(super) struct Redrive {
     pub(super) service: Arc<Service>,
     pub(super) resolved: Resolved,
     pub(super) logs: Arc<Logs>,
+    pub(super) counted: Arc<PipelineStats>,
 }
 
 /// The group that remembers how far dead letters were redriven.
@@ -129,6 +131,7 @@ impl Redrive {
             partition,
             logs: Arc::clone(&self.logs),
             ending: Arc::new(Ending::default()),
+            counted: Arc::clone(&self.counted),
         };
         let mut guests: Vec<Box<dyn Guest>> = Vec::new();
         for guest in &self.resolved.guests {

@@ -88,6 +88,7 @@ pub(super) async fn try_start(plan: &Plan, guests: &[Arc<GuestSpec>]) -> Result<
         partition: 0,
         logs: Arc::new(Logs::default()),
         ending: Arc::new(Ending::default()),
+        counted: Arc::default(),
     };
     let guests = guests.to_vec();
     let tried = tokio::task::spawn_blocking(move || {

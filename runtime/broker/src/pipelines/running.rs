@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use millstream_pipeline::plan::Role;
 use millstream_pipeline::runner::StepStats;
@@ -16,6 +17,7 @@ use super::logs::Logs;
 use super::resolve::Resolved;
 use super::task::{Swap, Task, TaskSpec, TaskState};
 use crate::service::Service;
+use crate::stats::PipelineStats;
 
 /// See the module's head. A changed plan makes a new one, which takes over the tasks or starts its own.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(super) struct Running {
     pub(super) started_at_ms: i64,
     pub(super) logs: Arc<Logs>,
     pub(super) redriving: Arc<AtomicBool>,
+    pub(super) counted: Arc<PipelineStats>,
     tasks: Mutex<Vec<Arc<Task>>>,
 }
 
@@ -38,11 +41,12 @@ impl Running {
             started_at_ms,
             logs: Arc::default(),
             redriving: Arc::default(),
+            counted: Arc::default(),
             tasks: Mutex::default(),
         }
     }
 
-    /// The successor of `self`: same log lines and tasks.
+    /// The successor of `self`: same log lines, counts and tasks.
     pub(super) fn with(&self, revision: u32, resolved: Resolved) -> Running {
         Running {
             revision,
@@ -51,6 +55,7 @@ impl Running {
             started_at_ms: self.started_at_ms,
             logs: Arc::clone(&self.logs),
             redriving: Arc::clone(&self.redriving),
+            counted: Arc::clone(&self.counted),
             tasks: Mutex::new(self.tasks()),
         }
     }
@@ -95,6 +100,7 @@ impl Running {
                     topic: topic.clone(),
                     partition: index,
                     logs: Arc::clone(&self.logs),
+                    counted: Arc::clone(&self.counted),
                 })?));
                 started += 1;
             }
@@ -151,6 +157,9 @@ impl Running {
             task.swap(Swap { plan, guests, fresh, reply }, swapped).await
         });
         let swapped = futures_util::future::join_all(swaps).await;
+        for swapped in swapped.iter().flatten() {
+            self.counted.swap_pause.record(Duration::from_micros(swapped.pause_us));
+        }
         let mut rows = Vec::new();
         for plugin in changed {
             let (old, new) = (&old[*plugin], &self.resolved.guests[*plugin]);
@@ -168,6 +177,7 @@ impl Running {
                 });
             }
         }
+        self.counted.swaps.add(rows.len() as u64);
         Ok(rows)
     }
 

@@ -19,6 +19,7 @@ use super::guest::{Ending, GuestSpec, Home, Hosted};
 use super::logs::Logs;
 use super::work;
 use crate::service::Service;
+use crate::stats::PipelineStats;
 
 /// Controls that wait for a task.
 const CONTROLS_MAX: usize = 16;
@@ -37,6 +38,7 @@ pub(super) struct TaskSpec {
     pub(super) topic: Topic,
     pub(super) partition: PartitionIndex,
     pub(super) logs: Arc<Logs>,
+    pub(super) counted: Arc<PipelineStats>,
 }
 
 /// The outside of a running task.
@@ -62,6 +64,12 @@ pub(super) struct Shared {
     pub(super) records_out: AtomicU64,
     pub(super) stats: Mutex<Vec<StepStats>>,
     state: Mutex<TaskState>,
+    /// The pipeline's, over all tasks.
+    counted: Arc<PipelineStats>,
+    /// Names of the steps.
+    steps: Vec<String>,
+    /// What of `records_in` and `records_out` the pipeline has counted.
+    told: Mutex<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +112,24 @@ impl Shared {
     }
 
     pub(super) fn set_state(&self, state: TaskState) {
+        match state {
+            TaskState::Waiting(_) => self.counted.retries.add(1),
+            TaskState::Failed(_) => self.counted.task_failures.add(1),
+            TaskState::Running | TaskState::Ended => {}
+        }
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     pub(super) fn publish(&self, stats: &[StepStats]) {
         let mut published = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        for (step, (before, now)) in self.steps.iter().zip(published.iter().zip(stats)) {
+            self.counted.progress(step, before, now);
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (self.records_in.load(Ordering::Relaxed), self.records_out.load(Ordering::Relaxed));
+        self.counted.records_in.add(now.0 - told.0);
+        self.counted.records_out.add(now.1 - told.1);
+        *told = now;
         published.clear();
         published.extend_from_slice(stats);
     }
@@ -127,6 +148,7 @@ impl Task {
             partition: spec.partition.0,
             logs: Arc::clone(&spec.logs),
             ending: Arc::clone(&ending),
+            counted: Arc::clone(&spec.counted),
         };
         let shared = Arc::new(Shared {
             position: AtomicI64::new(0),
@@ -134,11 +156,17 @@ impl Task {
             records_out: AtomicU64::new(0),
             stats: Mutex::new(vec![StepStats::default(); spec.plan.steps.len()]),
             state: Mutex::new(TaskState::Running),
+            counted: Arc::clone(&spec.counted),
+            steps: spec.plan.steps.iter().map(|step| step.name.clone()).collect(),
+            told: Mutex::default(),
         });
         let (topic, partition) = (spec.topic.clone(), spec.partition);
         let name = format!("{} {}/{}", spec.plan.name, topic.name, partition);
         let (inside, own_home) = (Arc::clone(&shared), home.clone());
-        let thread = std::thread::Builder::new().name(name).spawn(move || work::run(spec, own_home, inside, inbox));
+        let span =
+            tracing::error_span!("task", pipeline = %spec.plan.name, topic = %topic.name, partition = partition.0);
+        let work = move || span.in_scope(|| work::run(spec, own_home, inside, inbox));
+        let thread = std::thread::Builder::new().name(name).spawn(work);
         let thread = thread.map_err(|e| {
             let message = format!("no thread for task {}/{partition}: {e}", topic.name);
             Failure::new(millstream_protocol::ErrorCode::LimitExceeded, message)

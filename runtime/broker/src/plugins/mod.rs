@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use millstream_cluster::metadata::{self, Command, Digest, Event, State};
 use millstream_pipeline::spec::PluginRef;
-use millstream_plugin_host::{Engine, EngineConfig, LoadError, Manifest, Plugin, digest};
+use millstream_plugin_host::{Engine, EngineConfig, EngineCounts, LoadError, Manifest, Plugin, digest};
 use millstream_protocol::message::{
     DeletePlugin, DownloadPlugin, DownloadPluginAck, ListPlugins, ListPluginsAck, PluginDescription, UploadPlugin,
     UploadPluginAck,
@@ -178,6 +178,11 @@ impl Plugins {
     pub async fn load(&self, name: Digest) -> Result<Arc<Plugin>, Failure> {
         let (store, engine) = (self.store.clone(), self.engine.clone());
         blocking(move || engine.compile(&store.read(&name)?).map_err(refused)).await
+    }
+
+    /// What the engine did so far.
+    pub(crate) fn totals(&self) -> EngineCounts {
+        self.engine.totals()
     }
 
     /// Removes files that no name, no kept revision of a pipeline and no running task needs.

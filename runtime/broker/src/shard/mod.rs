@@ -26,6 +26,7 @@ use crate::data_dir::DataDir;
 use crate::error::{StartError, shutting_down};
 use crate::limits::SHARD_MAILBOX_MAX;
 use crate::partition::{Append, Partition};
+use crate::stats::Stats;
 
 /// Everything that makes a shard act.
 #[derive(Debug)]
@@ -83,6 +84,7 @@ pub(crate) struct Spec {
     pub(crate) durability: Durability,
     /// The folder existed before, so a missing one is a loss.
     pub(crate) must_exist: bool,
+    pub(crate) stats: Arc<Stats>,
 }
 
 /// The running shards.
@@ -95,10 +97,15 @@ pub(crate) struct Shards {
 
 impl Shards {
     /// Starts `shards` owners and `sync_threads` sync threads. They keep the data folder's lock.
-    pub(crate) fn start(shards: usize, sync_threads: usize, data_dir: &Arc<DataDir>) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        shards: usize,
+        sync_threads: usize,
+        data_dir: &Arc<DataDir>,
+        stats: &Arc<Stats>,
+    ) -> Result<Self, StartError> {
         let abort = Arc::new(AtomicBool::new(false));
         let failed = |e: std::io::Error| StartError::Part { part: "a shard thread", reason: e.to_string() };
-        let syncs = sync::start(sync_threads, data_dir).map_err(failed)?;
+        let syncs = sync::start(sync_threads, data_dir, stats).map_err(failed)?;
         let mut mailboxes = Vec::new();
         for number in 0..shards {
             let (mailbox, commands) = mpsc::channel(SHARD_MAILBOX_MAX);

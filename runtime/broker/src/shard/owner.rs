@@ -119,6 +119,7 @@ impl Owner {
             mailbox: self.parts.mailbox.clone(),
             runtime: self.parts.runtime.clone(),
             batch_bytes_max: u32::try_from(spec.config.batch_bytes_max).unwrap_or(u32::MAX),
+            stats: Arc::clone(&spec.stats),
         };
         let (topic, partition) = (spec.topic.to_string(), spec.id.partition.0);
         match open_log(&spec) {

@@ -30,6 +30,7 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
         config: log::Config::default(),
         durability,
         must_exist: false,
+        stats: Arc::default(),
     };
     let (reply, _opened) = oneshot::channel();
     mailbox.try_send(Command::Open { spec: Box::new(spec), reply }).unwrap();

@@ -91,7 +91,24 @@ impl Lab {
         self.open().await;
     }
 
-    fn client(&self) -> &Client {
+    /// Where the console is.
+    pub(crate) fn http(&self) -> std::net::SocketAddr {
+        self.broker.as_ref().unwrap().http_addr().unwrap()
+    }
+
+    /// The folder, for those who do harm; the broker is stopped cleanly before and started after.
+    pub(crate) async fn restart_after(&mut self, harm: impl FnOnce(&std::path::Path)) {
+        self.client = None;
+        self.broker.take().unwrap().shutdown().await;
+        harm(self.folder.path());
+        self.open().await;
+    }
+
+    pub(crate) fn broker(&self) -> (&Broker, &std::path::Path) {
+        (self.broker.as_ref().unwrap(), self.folder.path())
+    }
+
+    pub(crate) fn client(&self) -> &Client {
         self.client.as_ref().unwrap()
     }
 

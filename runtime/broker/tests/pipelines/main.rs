@@ -6,6 +6,7 @@
 mod changes;
 mod failures;
 mod lab;
+mod outside;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -3,11 +3,14 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+pub mod http;
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_broker::{Broker, Config, StartError};
+use millstream_broker::{Broker, Config, HttpDoor, StartError};
 use millstream_protocol::batch::{BatchBuilder, Compression, decode_batches};
 use millstream_protocol::message::*;
 use millstream_protocol::{Columns, ErrorCode, Failure, Offset, PartitionIndex, TopicId};
@@ -15,7 +18,12 @@ use millstream_transport::{ClientTls, Error, FrameReader, FrameWriter, Rpc, open
 
 /// A broker on a folder, waiting for a former owner (dropped a moment ago) to let go.
 pub async fn start(folder: &Path) -> Broker {
-    start_with(Config { shards: 2, ..Config::embedded(folder) }).await
+    start_with(config(folder)).await
+}
+
+/// A broker for tests, with a console on a free port.
+pub fn config(folder: &Path) -> Config {
+    Config { shards: 2, http: HttpDoor::At(SocketAddr::from(([127, 0, 0, 1], 0))), ..Config::embedded(folder) }
 }
 
 pub async fn start_with(config: Config) -> Broker {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Subcommand;
 use millstream_pipeline::units;
-use millstream_protocol::message::{ClusterStatus, ClusterStatusAck};
+use millstream_protocol::message::{Cause, ClusterStatus, ClusterStatusAck};
 
 use crate::args::Context;
 use crate::commands::block_on;
@@ -20,14 +20,17 @@ const RETRY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show nodes, counts, and partitions that refuse service
+    /// Show nodes, counts, whether they are ready, and what is not as it should be
     Status(StatusArgs),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream cluster status
-  millstream cluster status --wait 10s   # until the broker answers, in scripts")]
+  millstream cluster status --wait 10s   # until the broker answers, in scripts
+  millstream cluster status --output json
+
+The exit code is 1 when a node is not ready; /health/ready says the same by HTTP.")]
 pub(crate) struct StatusArgs {
     /// Try again for so long when nothing answers
     #[arg(long, value_parser = units::duration_ms, value_name = "TIME")]
@@ -52,7 +55,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
     } else {
         print(&status)?;
     }
-    if status.offline.is_empty() { Ok(()) } else { Err(Shown(Exit::Failure).into()) }
+    if status.ready && status.offline.is_empty() { Ok(()) } else { Err(Shown(Exit::Failure).into()) }
 }
 
 async fn ask(server: &ServerArgs) -> Result<ClusterStatusAck> {
@@ -60,7 +63,8 @@ async fn ask(server: &ServerArgs) -> Result<ClusterStatusAck> {
 }
 
 fn print(status: &ClusterStatusAck) -> Result<()> {
-    print_line(&format!("cluster {}   millstream {}", status.cluster_id, status.server_version))?;
+    let ready = if status.ready { "ready" } else { "not ready" };
+    print_line(&format!("cluster {}   millstream {}   {ready}", status.cluster_id, status.server_version))?;
     print_line(&format!(
         "  {} with {}, {}, {}, {}",
         plural(u64::from(status.topics), "topic"),
@@ -69,11 +73,13 @@ fn print(status: &ClusterStatusAck) -> Result<()> {
         plural(u64::from(status.plugins), "plugin"),
         plural(u64::from(status.pipelines), "pipeline"),
     ))?;
-    let mut nodes = Listing::new(&[">node", "quic", ">up", ">log", ">disk free", ">connections", "data folder"]);
+    let mut nodes =
+        Listing::new(&[">node", "quic", "http", ">up", ">log", ">disk free", ">connections", "data folder"]);
     for node in &status.nodes {
         nodes.row([
             node.node_id.to_string(),
             node.quic_address.clone(),
+            if node.http_address.is_empty() { "off".to_owned() } else { node.http_address.clone() },
             duration(Duration::from_millis(node.uptime_ms)),
             bytes(node.log_bytes),
             bytes(node.disk_free_bytes),
@@ -82,6 +88,14 @@ fn print(status: &ClusterStatusAck) -> Result<()> {
         ]);
     }
     nodes.print_indented("  ")?;
+    let mut findings = Listing::new(&["finding", "about"]);
+    // Partitions have a table of their own.
+    for finding in status.findings.iter().filter(|finding| finding.cause != Cause::PartitionOffline) {
+        findings.row([finding.cause.name().replace('_', " "), finding.message.clone()]);
+    }
+    if !findings.is_empty() {
+        findings.print_indented("  ")?;
+    }
     if !status.offline.is_empty() {
         let mut offline = Listing::new(&["offline", "reason"]);
         for partition in &status.offline {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use millstream_broker::HttpDoor;
 
 use crate::args::Context;
 use crate::commands::block_on;
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Where the project's broker listens; port 0 takes a free one
     #[arg(long, env = "MILLSTREAM_QUIC", value_name = "ADDRESS", default_value = "127.0.0.1:9094")]
     quic: SocketAddr,
+    /// Where metrics and health are, by HTTP, or `off`
+    #[arg(long, env = "MILLSTREAM_HTTP", value_name = "ADDRESS", default_value = "127.0.0.1:9096")]
+    http: HttpDoor,
     /// The broker's data [default: DIR/.millstream]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -47,8 +51,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    let Args { folder, quic, data_dir, feed, fresh, stop_after, once } = args;
+    let Args { folder, quic, http, data_dir, feed, fresh, stop_after, once } = args;
     let data_dir = data_dir.unwrap_or_else(|| folder.join(".millstream"));
-    let options = Options { folder, quic, data_dir, feed, fresh, stop_after, once };
+    let options = Options { folder, quic, http, data_dir, feed, fresh, stop_after, once };
     block_on(dev::run(options, context.console.clone()))
 }

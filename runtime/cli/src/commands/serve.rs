@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use millstream_broker::{Broker, Config};
+use millstream_broker::{Broker, Config, HttpDoor, LogFormat};
 
 use crate::args::Context;
 use crate::commands::block_on;
+use crate::console::Console;
 use crate::problem::{Exit, Problem};
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Where clients connect by QUIC [default: 127.0.0.1:9094]
     #[arg(long, env = "MILLSTREAM_QUIC", value_name = "ADDRESS")]
     quic: Option<SocketAddr>,
+    /// Where metrics and health are, by HTTP, or `off` [default: 127.0.0.1:9096]
+    #[arg(long, env = "MILLSTREAM_HTTP", value_name = "ADDRESS")]
+    http: Option<HttpDoor>,
     /// Read and check the settings, and exit
     #[arg(long)]
     check: bool,
@@ -38,7 +42,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
     let config = settings(&args)?;
     if args.check {
         let from = args.config.as_deref().map_or("the defaults".to_owned(), |file| file.display().to_string());
-        context.console.verb("Valid", &format!("{from}: quic {}, data in {}", config.quic, config.data_dir.display()));
+        context.console.verb(
+            "Valid",
+            &format!("{from}: quic {}, http {}, data in {}", config.quic, config.http, config.data_dir.display()),
+        );
         return Ok(());
     }
     block_on(serve(config, context.clone()))
@@ -50,6 +57,7 @@ async fn serve(config: Config, context: Context) -> Result<()> {
     let broker = Broker::start(config).await.map_err(refused)?;
     let what = format!("quic {}, data in {}", broker.quic_addr(), data_dir.display());
     context.console.timed("Broker", &what, start.elapsed());
+    say_where_http_is(&broker, &context.console);
     stop_signal().await?;
     context.console.verb("Stopping", "requests in flight are finished, a second signal stops at once");
     tokio::select! {
@@ -59,6 +67,26 @@ async fn serve(config: Config, context: Context) -> Result<()> {
             let late = Problem::failure("the disk did not take everything in time: not every log was closed");
             Err(late.help("nothing that was acknowledged is lost; the next start checks the logs").into())
         }
+    }
+}
+
+/// Where metrics and health are, if anywhere.
+pub(crate) fn say_where_http_is(broker: &Broker, console: &Console) {
+    if let Some(address) = broker.http_addr() {
+        console.verb("Console", &format!("http://{address}  /metrics  /health/ready"));
+    }
+}
+
+impl Args {
+    /// What the configuration file says, if it says so and can be read: logging begins before settings are read, and
+    /// what is wrong with the file is told then.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        #[derive(serde::Deserialize)]
+        struct Peek {
+            log_format: Option<LogFormat>,
+        }
+        let text = std::fs::read_to_string(self.config.as_ref()?).ok()?;
+        serde_yaml::from_str::<Peek>(&text).ok()?.log_format
     }
 }
 
@@ -97,6 +125,10 @@ fn settings(args: &Args) -> Result<Config> {
     if let Some(quic) = args.quic {
         tracing::debug!(value = %quic, "quic comes from --quic or MILLSTREAM_QUIC");
         config.quic = quic;
+    }
+    if let Some(http) = args.http {
+        tracing::debug!(value = %http, "http comes from --http or MILLSTREAM_HTTP");
+        config.http = http;
     }
     Ok(config)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use millstream_broker::{Broker, Config};
 
 use super::Options;
-use crate::commands::serve::{refused, stop_signal};
+use crate::commands::serve::{refused, say_where_http_is, stop_signal};
 use crate::connect::{Server, ServerArgs};
 use crate::console::Console;
 use crate::problem::Problem;
@@ -31,12 +31,13 @@ impl Local {
         if options.fresh {
             forget(&data_dir)?;
         }
-        let config = Config { data_dir: data_dir.clone(), quic: options.quic, ..Config::default() };
+        let config = Config { data_dir: data_dir.clone(), quic: options.quic, http: options.http, ..Config::default() };
         let broker = Broker::start(config).await.map_err(refused)?;
         let address = broker.quic_addr();
         let args = ServerArgs { server: Some(address.to_string()), profile: Some(data_dir.join("profile.yaml")) };
         let server = args.connect().await.context("the broker that was just started does not answer")?;
         console.timed("Broker", &format!("quic {address}, data in {}", data_dir.display()), start.elapsed());
+        say_where_http_is(&broker, console);
         Ok(Local { broker, server })
     }
 

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use millstream_broker::HttpDoor;
 
 use crate::commands::serve::stop_signal;
 use crate::console::Console;
@@ -29,6 +30,7 @@ use session::Session;
 pub(crate) struct Options {
     pub(crate) folder: PathBuf,
     pub(crate) quic: SocketAddr,
+    pub(crate) http: HttpDoor,
     pub(crate) data_dir: PathBuf,
     pub(crate) feed: Feed,
     /// Delete the data of earlier runs first.

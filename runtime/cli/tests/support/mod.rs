@@ -202,6 +202,7 @@ impl Server {
             .env("MILLSTREAM_CONFIG_DIR", self.dir.path().join("config"))
             .env("MILLSTREAM_PROFILE", self.data("profile.yaml"))
             .env_remove("MILLSTREAM_SERVER")
+            .env("MILLSTREAM_HTTP", "127.0.0.1:0")
             .current_dir(workspace());
         if args.first() == Some(&"serve") {
             command.env_remove("MILLSTREAM_PROFILE");

@@ -73,6 +73,24 @@ impl Histogram {
         self.total_ns += other.total_ns;
     }
 
+    /// Adds what `now` has beyond `before`, an earlier state of the same.
+    pub fn add_since(&mut self, now: &Histogram, before: &Histogram) {
+        let more = now.buckets.iter().zip(&before.buckets).map(|(now, before)| now.saturating_sub(*before));
+        self.buckets.iter_mut().zip(more).for_each(|(own, more)| *own += more);
+        self.total_ns += now.total_ns.saturating_sub(before.total_ns);
+    }
+
+    /// How many times there are.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|count| u64::from(*count)).sum()
+    }
+
+    /// The upper bounds of the buckets that have times, and how many.
+    pub fn buckets_ns(&self) -> impl Iterator<Item = (u64, u64)> {
+        let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.map(|(index, count)| (upper_bound(index), u64::from(*count)))
+    }
+
     /// The upper bound of the bucket that `percent` of all times do not exceed; 0 when there are none.
     pub fn percentile_ns(&self, percent: u64) -> u64 {
         let count: u64 = self.buckets.iter().map(|count| u64::from(*count)).sum();

@@ -70,9 +70,10 @@ pub trait Api: Body {
 
 /// Declares `Api` for request types, and [`ApiKey`] with all of them.
 macro_rules! apis {
-    ($($key:literal $request:ident -> $response:ty;)*) => {
+    ($($key:literal $request:ident $(v $version:literal)? -> $response:ty;)*) => {
         $(impl Api for $request {
             const KEY: u16 = $key;
+            $(const VERSION: u16 = $version;)?
             const NAME: &'static str = stringify!($request);
             type Response = $response;
         })*
@@ -99,7 +100,7 @@ macro_rules! apis {
 
 apis! {
     1 Hello -> HelloAck;
-    2 ClusterStatus -> ClusterStatusAck;
+    2 ClusterStatus v 2 -> ClusterStatusAck;
     10 DescribeTopics -> DescribeTopicsAck;
     11 CreateTopic -> CreateTopicAck;
     12 DeleteTopic -> Done;

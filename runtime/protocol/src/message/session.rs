@@ -44,17 +44,98 @@ pub struct ClusterStatusAck {
     pub groups: u32,
     pub plugins: u32,
     pub pipelines: u32,
+    /// Whether clients should be sent here; when not, `findings` say why.
+    pub ready: bool,
+    /// What somebody who looks after the cluster wants to know now. The worst first.
+    pub findings: Vec<Finding>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct NodeStatus {
     pub node_id: u32,
     pub quic_address: String,
+    /// Where metrics and health are; empty when there is no such door.
+    pub http_address: String,
     pub uptime_ms: u64,
     pub data_dir: String,
     pub log_bytes: u64,
     pub disk_free_bytes: u64,
     pub connections: u32,
+}
+
+/// One thing about a node that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Finding {
+    pub cause: Cause,
+    /// For people: what it is about and what to do.
+    pub message: String,
+}
+
+/// What a finding is about. The first ones make the node unready, those from [`Cause::PipelineFailed`] on don't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Cause {
+    /// It is starting: logs are checked, pipelines begin.
+    Recovering = 1,
+    /// It is stopping.
+    Draining = 2,
+    /// The disk is full, or takes no writes for another reason.
+    DiskRefusesWrites = 3,
+    PartitionOffline = 4,
+    MetadataUnwritable = 5,
+    GroupsUnavailable = 6,
+    /// Tasks stopped until somebody acts, or the pipeline could not be started.
+    PipelineFailed = 20,
+    /// Tasks try again what failed.
+    PipelineWaiting = 21,
+    /// Unfinished writes were cut when logs were opened.
+    TailCut = 22,
+    DiskLow = 23,
+    FilesLow = 24,
+    ClockJumped = 25,
+    SyncSlow = 26,
+}
+
+impl Cause {
+    pub const ALL: &'static [Cause] = &[
+        Cause::Recovering,
+        Cause::Draining,
+        Cause::DiskRefusesWrites,
+        Cause::PartitionOffline,
+        Cause::MetadataUnwritable,
+        Cause::GroupsUnavailable,
+        Cause::PipelineFailed,
+        Cause::PipelineWaiting,
+        Cause::TailCut,
+        Cause::DiskLow,
+        Cause::FilesLow,
+        Cause::ClockJumped,
+        Cause::SyncSlow,
+    ];
+
+    /// Whether a node with such a finding should get no traffic.
+    pub fn makes_unready(self) -> bool {
+        self < Cause::PipelineFailed
+    }
+
+    /// As in /health/ready, metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Recovering => "recovering",
+            Cause::Draining => "draining",
+            Cause::DiskRefusesWrites => "disk_refuses_writes",
+            Cause::PartitionOffline => "partition_offline",
+            Cause::MetadataUnwritable => "metadata_unwritable",
+            Cause::GroupsUnavailable => "groups_unavailable",
+            Cause::PipelineFailed => "pipeline_failed",
+            Cause::PipelineWaiting => "pipeline_waiting",
+            Cause::TailCut => "tail_cut",
+            Cause::DiskLow => "disk_low",
+            Cause::FilesLow => "files_low",
+            Cause::ClockJumped => "clock_jumped",
+            Cause::SyncSlow => "sync_slow",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ mod token;
 use std::fmt::{Debug, Write};
 
 use expect_test::expect_file;
-use millstream_protocol::message::{Api, ApiKey, Body};
+use millstream_protocol::message::{Api, ApiKey, Body, Cause};
 use millstream_protocol::{ErrorCode, Failure};
 
 /// One API with an example of each direction, encoded.
@@ -134,4 +134,26 @@ fn error_codes_keep_their_numbers() {
         // The archive holds the number itself, in one byte for as long as all of them fit.
         assert_eq!(code.encode_body(), [number as u8], "{code:?}");
     }
+}
+
+#[test]
+fn causes_keep_their_numbers_and_names() {
+    let all: Vec<(u8, &str, bool)> =
+        Cause::ALL.iter().map(|cause| (cause.encode_body()[0], cause.name(), cause.makes_unready())).collect();
+    let expected = [
+        (1, "recovering", true),
+        (2, "draining", true),
+        (3, "disk_refuses_writes", true),
+        (4, "partition_offline", true),
+        (5, "metadata_unwritable", true),
+        (6, "groups_unavailable", true),
+        (20, "pipeline_failed", false),
+        (21, "pipeline_waiting", false),
+        (22, "tail_cut", false),
+        (23, "disk_low", false),
+        (24, "files_low", false),
+        (25, "clock_jumped", false),
+        (26, "sync_slow", false),
+    ];
+    assert_eq!(all, expected);
 }

@@ -19,6 +19,7 @@ pub(crate) fn rows() -> Vec<Row> {
         nodes: vec![NodeStatus {
             node_id: 1,
             quic_address: "127.0.0.1:9094".into(),
+            http_address: "127.0.0.1:9096".into(),
             uptime_ms: 60_000,
             data_dir: "/var/lib/millstream".into(),
             log_bytes: 12_345_678_901,
@@ -31,6 +32,8 @@ pub(crate) fn rows() -> Vec<Row> {
         groups: 5,
         plugins: 6,
         pipelines: 7,
+        ready: false,
+        findings: vec![Finding { cause: Cause::DiskRefusesWrites, message: "free some space".into() }],
     };
     vec![row(hello, hello_ack), row(ClusterStatus, status)]
 }
