@@ -97,10 +97,10 @@ pub(super) async fn run(
 
 /// What was sent before the client could know of the stop is refused in so many words, so that it need not guess
 /// whether it was carried out.
-async fn refuse(reader: &mut FrameReader, started: &mpsc::Sender<Pending>) {
+async fn refuse(reader: &mut FrameReader, started: &mpsc::Sender<(Pending, Instant)>) {
     while let Ok(Ok(Some(frame))) = tokio::time::timeout(QUIET, reader.read(FRAME_BYTES_MAX)).await {
         let refusal = OutFrame::failure(&frame.header, &shutting_down());
-        if started.send(Pending::Ready(refusal)).await.is_err() {
+        if started.send((Pending::Ready(refusal), Instant::now())).await.is_err() {
             return;
         }
     }
