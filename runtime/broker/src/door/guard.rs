@@ -4,8 +4,8 @@
 //! | right | topic | group | pipeline | plugin | cluster |
 //! |---|---|---|---|---|---|
 //! | any | is listed and described | is listed and described | is listed | is listed | |
-//! | `read` | fetch, subscribe, offsets | take part: join, commit, committed offsets | describe, logs | download, use in a pipeline | status |
-//! | `write` | produce | set offsets from outside | pause, resume, restart, redrive | upload a new version | |
+//! | `read` | fetch, subscribe, offsets | take part: join, commit, set and read offsets | describe, logs | download, use in a pipeline | status |
+//! | `write` | produce | | pause, resume, restart, redrive | upload a new version | |
 //! | `admin` | create, alter, delete, delete records | delete | apply, roll back, delete | replace, delete | tokens |
 //!
 //! Applying a pipeline also takes `read` on its inputs and plugins, `write` on its outputs and dead letter topics, and
@@ -104,8 +104,7 @@ guards! {
     };
     LeaveGroup => |it, asked| asked.caller.need(Read, Group, &it.group);
     CommitOffsets => |it, asked| {
-        // A member is fenced by its generation; whoever is none moves the work of others.
-        asked.caller.need(if it.member_id.is_empty() { Write } else { Read }, Group, &it.group)?;
+        asked.caller.need(Read, Group, &it.group)?;
         it.offsets.iter().try_for_each(|offset| asked.caller.need_topic(Read, offset.topic))
     };
     FetchOffsets => |it, asked| asked.caller.need(Read, Group, &it.group);

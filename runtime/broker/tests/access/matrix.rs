@@ -67,8 +67,7 @@ fn rows(api: ApiKey) -> Vec<Row> {
         ApiKey::LeaveGroup =>     vec![("", [Anon, No,   Yes, No,  Yes])],
         ApiKey::CommitOffsets =>  vec![
             ("as a member",                 [Anon, No,   Yes, No,  Yes]),
-            // The writer may write the group, and not read the topic; see `hidden` for who may do both.
-            ("from outside",                [Anon, No,   No,  No,  Yes]),
+            ("from outside",                [Anon, No,   Yes, No,  Yes]),
         ],
         ApiKey::FetchOffsets =>   vec![("", [Anon, No,   Yes, No,  Yes])],
         ApiKey::ListGroups =>     vec![("", [Anon, Hide, Yes, Yes, Yes])],

@@ -40,6 +40,7 @@ pub(crate) enum Command {
   RIGHT:KIND:NAME; a NAME that ends in * stands for all that begin so; what is not allowed is refused.
   read, write   on topic, group, pipeline or plugin; they do not include each other
   admin         includes both, and creating, changing and deleting
+  read:group    taking part in a consumer group; a consumer reads its topics and its group
   read:cluster  the cluster's status; admin:cluster manages tokens, and so is as good as the admin token
 
 Examples:

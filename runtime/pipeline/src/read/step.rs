@@ -259,7 +259,8 @@ fn parse_reference(text: &str) -> Result<PluginRef, String> {
         None => (text, None),
     };
     let (name, version) = named.split_once('@').ok_or_else(|| format!("`{text}` has no version"))?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    // As the broker stores them.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(format!("`{name}` is not a plugin's name"));
     }
