@@ -239,10 +239,7 @@ fn a_deleted_folder_is_noticed() {
         let refused = one(&producer(&client, "t"), 1).await;
         assert!(refused.is_err(), "a record was acknowledged that no disk holds");
         let offline = offline(&client).await;
-        assert!(
-            matches!(offline.as_slice(), [(topic, why)] if topic == "t" && why.contains("deleted")),
-            "{offline:?}"
-        );
+        assert!(matches!(offline.as_slice(), [(topic, why)] if topic == "t" && why.contains("deleted")), "{offline:?}");
         let create = client.admin().create_topic("more", 1).await;
         assert!(create.is_err(), "a topic was created in a folder that is gone");
         server.signal("TERM");

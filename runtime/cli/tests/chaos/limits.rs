@@ -113,6 +113,7 @@ fn a_clock_that_jumps_changes_nothing_but_timestamps() {
             topic: "t",
             producer: 1,
             partitions: 2,
+            stride: drive::STRIDE,
             rate: Some(2_000),
             acknowledged: Arc::clone(&acknowledged),
         };
