@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use millstream_client::message::Cause;
 use millstream_client::prelude::*;
 use millstream_client::{Batch, ClientBuilder, ErrorCode};
 use tokio::sync::watch;
@@ -78,6 +79,15 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut done: impl F
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until the cluster's status names a trouble, or no longer does.
+pub(crate) async fn wait_for_finding(client: &Client, cause: Cause, there: bool) {
+    until(&format!("the status has {cause:?}: {there}"), || async {
+        let status = client.admin().cluster_status().await;
+        status.is_ok_and(|status| status.findings.iter().any(|finding| finding.cause == cause) == there)
+    })
+    .await;
 }
 
 /// One producer of one topic.
