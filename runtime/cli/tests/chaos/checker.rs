@@ -238,8 +238,10 @@ mod tests {
     use super::*;
 
     fn observed(runs: &[(i64, &[usize])]) -> Observed {
-        let run =
-            |(start, numbers): &(i64, &[usize])| Run { start: *start, marks: numbers.iter().map(|n| mark(*n)).collect() };
+        let run = |(start, numbers): &(i64, &[usize])| Run {
+            start: *start,
+            marks: numbers.iter().map(|n| mark(*n)).collect(),
+        };
         Observed([(0, runs.iter().map(run).collect())].into())
     }
 

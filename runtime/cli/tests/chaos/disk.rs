@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use millstream_client::message::TopicConfig;
+use millstream_client::message::{Cause, TopicConfig};
 use millstream_client::prelude::*;
 use millstream_client::{ErrorCode, Producer};
 
@@ -70,6 +70,7 @@ fn a_failed_sync_fences_one_partition_and_loses_nothing() {
                 "{offline:?}"
             );
             assert!(!server.answers(), "`cluster status` fails while a partition refuses service");
+            drive::wait_for_finding(&client, Cause::PartitionOffline, true).await;
             one(&producer(&client, "other"), time as usize).await.unwrap();
 
             server.stop();
@@ -199,12 +200,15 @@ fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
             let said = String::from_utf8_lossy(&refused.stderr);
             assert!(!refused.status.success() && said.contains("free some space"), "round {round}: {said}");
             assert_eq!(read_all(&client, "t").await.len(), stored as u64, "reading goes on");
+            drive::wait_for_finding(&client, Cause::DiskRefusesWrites, true).await;
             if round == 2 {
                 // It also comes up on a full disk, clean stop or not.
                 server.stop();
-                server.restart();
+                server.launch();
+                server.wait_until("it serves", || server.serves());
                 server.kill();
-                server.restart();
+                server.launch();
+                server.wait_until("it serves", || server.serves());
                 assert_eq!(read_all(&client, "t").await.len(), stored as u64);
             }
             if round < 3 {
@@ -220,6 +224,7 @@ fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
             }
             again.close().await.unwrap();
             assert_eq!(offline(&client).await, [], "round {round}");
+            drive::wait_for_finding(&client, Cause::DiskRefusesWrites, false).await;
         }
         let ends = client.admin().offsets("t", Latest).await.unwrap();
         assert_eq!(ends, [stored as i64]);
@@ -239,10 +244,7 @@ fn a_deleted_folder_is_noticed() {
         let refused = one(&producer(&client, "t"), 1).await;
         assert!(refused.is_err(), "a record was acknowledged that no disk holds");
         let offline = offline(&client).await;
-        assert!(
-            matches!(offline.as_slice(), [(topic, why)] if topic == "t" && why.contains("deleted")),
-            "{offline:?}"
-        );
+        assert!(matches!(offline.as_slice(), [(topic, why)] if topic == "t" && why.contains("deleted")), "{offline:?}");
         let create = client.admin().create_topic("more", 1).await;
         assert!(create.is_err(), "a topic was created in a folder that is gone");
         server.signal("TERM");

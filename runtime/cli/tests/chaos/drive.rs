@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use millstream_client::message::Cause;
 use millstream_client::prelude::*;
 use millstream_client::{Batch, ClientBuilder, ErrorCode};
 use tokio::sync::watch;
@@ -15,7 +16,9 @@ use super::history::{Fate, Mark, Observed};
 use super::support::{PATIENCE, Server};
 
 /// Records to one partition before it is the next one's turn, so that batches fill.
-const STRIDE: u64 = 256;
+pub(crate) const STRIDE: u64 = 256;
+/// Records between two looks at what was acknowledged.
+const LOOK: u64 = 256;
 /// Between two looks at what a group has committed.
 const WATCH: Duration = Duration::from_millis(50);
 
@@ -78,12 +81,23 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut done: impl F
     }
 }
 
+/// Waits until the cluster's status names a trouble, or no longer does.
+pub(crate) async fn wait_for_finding(client: &Client, cause: Cause, there: bool) {
+    until(&format!("the status has {cause:?}: {there}"), || async {
+        let status = client.admin().cluster_status().await;
+        status.is_ok_and(|status| status.findings.iter().any(|finding| finding.cause == cause) == there)
+    })
+    .await;
+}
+
 /// One producer of one topic.
 pub(crate) struct Source {
     pub(crate) client: Client,
     pub(crate) topic: &'static str,
     pub(crate) producer: u16,
     pub(crate) partitions: u32,
+    /// Records to one partition before it is the next one's turn.
+    pub(crate) stride: u64,
     /// Records per second; as fast as they are taken without.
     pub(crate) rate: Option<u64>,
     /// Counts acknowledged records, of several sources maybe.
@@ -111,7 +125,7 @@ pub(crate) async fn produce(source: Source, stopping: Stopping) -> Sent {
                 sleep_until(due).await;
             }
         }
-        let partition = (count / STRIDE) as u32 % source.partitions;
+        let partition = (count / source.stride) as u32 % source.partitions;
         let fates = sent.get_mut(&lane(partition)).unwrap();
         let number = fates.len();
         let value = Mark::new(source.producer, number).value(0);
@@ -126,7 +140,7 @@ pub(crate) async fn produce(source: Source, stopping: Stopping) -> Sent {
         };
         fates.push(Fate::Unknown);
         receipts.push_back((partition, number, receipt));
-        if count % STRIDE == 0 {
+        if count % LOOK == 0 {
             while receipts.front().is_some_and(|(_, _, receipt)| receipt.try_result().is_some()) {
                 let (partition, number, receipt) = receipts.pop_front().unwrap();
                 settle(&mut sent, lane(partition), number, receipt.await, &source.acknowledged);

@@ -114,6 +114,7 @@ impl Clients {
                 topic: BULK,
                 producer,
                 partitions: BULK_PARTITIONS,
+                stride: drive::STRIDE,
                 rate: None,
                 acknowledged: Arc::clone(acknowledged),
             };
@@ -124,6 +125,8 @@ impl Clients {
             topic: FLOW,
             producer: 9,
             partitions: FLOW_PARTITIONS,
+            // Requests with several partitions in them, whose answers overtake each other.
+            stride: 1,
             rate: Some(FLOW_RATE),
             acknowledged: Arc::default(),
         };

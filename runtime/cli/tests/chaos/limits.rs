@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use millstream_client::message::TopicConfig;
+use millstream_client::message::{Cause, TopicConfig};
 use millstream_client::prelude::*;
 use tokio::time::sleep;
 
@@ -48,6 +48,7 @@ fn partitions_beyond_the_file_descriptors_are_refused_and_the_others_go_on() {
         }
         // New connections and other work still fit.
         assert!(server.answers(), "{}", server.log());
+        drive::wait_for_finding(&client, Cause::FilesLow, true).await;
         // A log whose next segment can't be begun waits for better times.
         let rolls = client.producer("rolls").linger(ms(0)).delivery_timeout(ms(300)).build();
         let mut stored = 0;
@@ -113,6 +114,7 @@ fn a_clock_that_jumps_changes_nothing_but_timestamps() {
             topic: "t",
             producer: 1,
             partitions: 2,
+            stride: drive::STRIDE,
             rate: Some(2_000),
             acknowledged: Arc::clone(&acknowledged),
         };
@@ -136,6 +138,7 @@ fn a_clock_that_jumps_changes_nothing_but_timestamps() {
                 server.restart();
             }
         }
+        drive::wait_for_finding(&client, Cause::ClockJumped, true).await;
         stop.stop();
         let mut history = History { sent: sent.await.unwrap(), ..History::default() };
         drive::wait_for_group(&client, "g").await;

@@ -29,6 +29,7 @@ fn a_broker_that_stands_still_for_longer_than_sessions_loses_nothing() {
             topic: "t",
             producer: 1,
             partitions: 2,
+            stride: drive::STRIDE,
             rate: Some(5_000),
             acknowledged: Arc::clone(&acknowledged),
         };
@@ -78,6 +79,7 @@ fn a_consumer_that_stands_still_past_its_session_does_not_move_the_group_back() 
             topic: "t",
             producer: 1,
             partitions: 2,
+            stride: drive::STRIDE,
             rate: Some(1_000),
             acknowledged: Arc::clone(&acknowledged),
         };
@@ -97,8 +99,7 @@ fn a_consumer_that_stands_still_past_its_session_does_not_move_the_group_back() 
 
         let (stop_late, late) = Stop::new();
         let commits = tokio::spawn(drive::watch_commits(drive::client(&server).await, "g", late.clone()));
-        let member =
-            Member { client: drive::client(&server).await, group: "g", topic: "t", session_timeout: SESSION };
+        let member = Member { client: drive::client(&server).await, group: "g", topic: "t", session_timeout: SESSION };
         let takes_over = tokio::spawn(drive::consume(member, late));
         // Only when the session of the one that stands still is over.
         drive::until("another member has it all", || async {

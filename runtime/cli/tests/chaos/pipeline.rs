@@ -1,8 +1,8 @@
 //! The pipeline of the runs: a plugin that passes every record on, from one topic to another.
 
-use millstream_client::prelude::*;
 use millstream_client::UploadOptions;
 use millstream_client::message::ApplyPipeline;
+use millstream_client::prelude::*;
 use millstream_plugin_host::testing;
 
 /// The repository's plugin that changes nothing.

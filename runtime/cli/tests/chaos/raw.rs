@@ -49,11 +49,7 @@ impl Raw {
     }
 
     /// Sends one value and returns the future of what it came to; the order of calls is the order of arrival.
-    pub(crate) async fn produce(
-        &self,
-        topic: TopicId,
-        value: &[u8],
-    ) -> impl Future<Output = Outcome> + Send + use<> {
+    pub(crate) async fn produce(&self, topic: TopicId, value: &[u8]) -> impl Future<Output = Outcome> + Send + use<> {
         let mut builder = BatchBuilder::new(Compression::None);
         builder.push_simple(0, None, Some(value));
         let batch = builder.build();

@@ -141,7 +141,8 @@ async fn run(time: Duration, rate: u64) {
     }
     report(&samples, rate);
     let seen = |seen: &Seen| {
-        let [records, missing, repeated] = [&seen.records, &seen.missing, &seen.repeated].map(|count| count.load(Ordering::Relaxed));
+        let [records, missing, repeated] =
+            [&seen.records, &seen.missing, &seen.repeated].map(|count| count.load(Ordering::Relaxed));
         format!("{records} ({missing} missing, {repeated} repeated)")
     };
     let swaps = swaps.load(Ordering::Relaxed);
@@ -212,7 +213,8 @@ async fn follow(client: Client, topic: &'static str, seen: Arc<Seen>, zero: Inst
 
 /// A member of a group that commits what it got.
 async fn member(client: Client, seen: Arc<Seen>, mut stopping: Stopping) {
-    let mut consumer = client.consumer("soak").topics([TOPIC]).from(Earliest).auto_commit(ms(200)).subscribe().await.unwrap();
+    let mut consumer =
+        client.consumer("soak").topics([TOPIC]).from(Earliest).auto_commit(ms(200)).subscribe().await.unwrap();
     loop {
         let batch = tokio::select! {
             batch = consumer.next() => batch.unwrap().unwrap(),
@@ -360,10 +362,12 @@ fn slope_per_hour(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
 fn latencies_and_slopes_are_computed() {
     let mut histogram = Histogram::new();
     (1..=1000).for_each(|us| histogram.note(us * 100));
-    let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.07, "{found}, expected {expected}");
+    let near =
+        |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.07, "{found}, expected {expected}");
     near(histogram.percentile_ms(50), 50.0);
     near(histogram.percentile_ms(99), 99.0);
-    let samples: Vec<Sample> =
-        (0..10).map(|n| Sample { at_s: f64::from(n) * 36.0, rss_mib: 7.0 + f64::from(n), ..Sample::default() }).collect();
+    let samples: Vec<Sample> = (0..10)
+        .map(|n| Sample { at_s: f64::from(n) * 36.0, rss_mib: 7.0 + f64::from(n), ..Sample::default() })
+        .collect();
     near(slope_per_hour(&samples, |sample| sample.rss_mib), 100.0);
 }

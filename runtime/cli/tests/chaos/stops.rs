@@ -67,7 +67,12 @@ fn a_stop_leaves_nobody_guessing() {
         };
         let refused = with(&Outcome::Refused(ErrorCode::ShuttingDown));
         let (stored, untold) = (with(&Outcome::Stored), with(&Outcome::Untold));
-        tell(&format!("stop under load: {} stored, {} refused, {} not read", stored.len(), refused.len(), untold.len()));
+        tell(&format!(
+            "stop under load: {} stored, {} refused, {} not read",
+            stored.len(),
+            refused.len(),
+            untold.len()
+        ));
         assert_eq!(stored.len() + refused.len() + untold.len(), outcomes.len(), "{outcomes:?}");
         assert_eq!(held, stored, "what is in the log was acknowledged, and the other way round");
         server.stop();
@@ -86,6 +91,7 @@ fn clients_go_on_after_a_stop() {
             topic: "t",
             producer: 3,
             partitions: 2,
+            stride: drive::STRIDE,
             rate: None,
             acknowledged: Arc::clone(&acknowledged),
         };
@@ -230,7 +236,10 @@ fn a_disk_that_hangs_does_not_hold_up_a_stop_and_a_second_signal_ends_at_once() 
                 server.signal("TERM");
             }
             server.wait_until("the process ends", || server_ended(&server));
-            tell(&format!("stopped in {:.1} s by {signals} signals beside a disk that hangs", start.elapsed().as_secs_f64()));
+            tell(&format!(
+                "stopped in {:.1} s by {signals} signals beside a disk that hangs",
+                start.elapsed().as_secs_f64()
+            ));
             let status = server.wait_for_exit();
             assert_eq!(status.success(), signals == 2, "{status}");
             assert_eq!(server.log().contains("the disk did not take everything in time"), signals == 1);

@@ -33,7 +33,15 @@ impl Strace {
     pub(crate) fn attach(&self, server: &Server, faults: &[&str], file: Option<&Path>) -> Attached {
         let calls: Vec<&str> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-o", "/dev/null", "-p", &server.pid().to_string(), "-e", &format!("trace={}", calls.join(","))]);
+        strace.args([
+            "-f",
+            "-o",
+            "/dev/null",
+            "-p",
+            &server.pid().to_string(),
+            "-e",
+            &format!("trace={}", calls.join(",")),
+        ]);
         for fault in faults {
             strace.args(["-e", &format!("inject={fault}")]);
         }

@@ -125,9 +125,14 @@ impl Server {
         command
     }
 
-    /// Whether `cluster status` succeeds, which needs every partition to serve.
+    /// Whether `cluster status` succeeds: the broker is ready, and every partition serves.
     pub(crate) fn answers(&self) -> bool {
         self.command(&["cluster", "status"]).output().is_ok_and(|output| output.status.success())
+    }
+
+    /// Whether `cluster status` says anything, be it that the broker is not ready.
+    pub(crate) fn serves(&self) -> bool {
+        self.command(&["cluster", "status"]).output().is_ok_and(|output| !output.stdout.is_empty())
     }
 
     pub(crate) fn address(&self) -> String {

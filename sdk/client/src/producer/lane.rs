@@ -1,8 +1,8 @@
 //! One partition's batches on their way, without IO: which may be sent now, under which sequence number,
 //! and what an answer means for the others.
 //!
-//! Invariants: at most [`IN_FLIGHT_MAX`] batches are in flight; batches are sent in order of their numbers;
-//! a batch that may have been stored is sent again only with its producer id and sequence unchanged, and only
+//! Invariants: at most [`IN_FLIGHT_MAX`] batches are sent from the oldest unsettled one on, for the broker recognises the
+//! repetition of no older one (answers may overtake each other); batches are sent in order of their numbers; a batch that may have been stored is sent again only with its producer id and sequence unchanged, and only
 //! after everything in flight was settled.
 
 use std::collections::VecDeque;
@@ -66,7 +66,8 @@ pub(super) struct Lane {
     queue: VecDeque<Batch>,
     /// Unsettled batches that came back, while others are still in flight.
     returned: Vec<Batch>,
-    in_flight: usize,
+    /// The numbers of the batches sent, from the oldest in flight on, and whether they were settled.
+    in_flight: VecDeque<(u64, bool)>,
     identity: Option<Identity>,
     next_sequence: i32,
     /// Batches from this number on belong to the current identity.
@@ -86,16 +87,16 @@ impl Lane {
 
     /// Whether an open batch may be taken: it would be sent at once.
     pub(super) fn is_free(&self) -> bool {
-        self.queue.is_empty() && self.returned.is_empty() && self.in_flight < IN_FLIGHT_MAX
+        self.queue.is_empty() && self.returned.is_empty() && self.in_flight.len() < IN_FLIGHT_MAX
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.returned.is_empty() && self.in_flight == 0
+        self.queue.is_empty() && self.returned.is_empty() && self.in_flight.is_empty()
     }
 
     /// The batch that may be sent now.
     pub(super) fn next(&self) -> Option<&Batch> {
-        if !self.returned.is_empty() || self.in_flight >= IN_FLIGHT_MAX {
+        if !self.returned.is_empty() || self.in_flight.len() >= IN_FLIGHT_MAX {
             return None;
         }
         self.queue.front()
@@ -124,7 +125,7 @@ impl Lane {
     pub(super) fn take(&mut self, idempotent: bool) -> Option<(Batch, Option<BatchBuilder>)> {
         self.next()?;
         let mut batch = self.queue.pop_front()?;
-        self.in_flight += 1;
+        self.in_flight.push_back((batch.number, false));
         let identity = self.identity.filter(|_| idempotent);
         let mut spent = None;
         let bytes = match std::mem::replace(&mut batch.encoded, Encoded::Done(Bytes::new())) {
@@ -162,7 +163,7 @@ impl Lane {
 
     /// What the answer to `batch` means. A batch that is not done comes back in order.
     pub(super) fn settle(&mut self, batch: Batch, answer: Result<i64, Error>) -> Settled {
-        self.in_flight -= 1;
+        self.land(batch.number);
         let settled = match answer {
             Ok(offset) => {
                 batch.completion.complete(Ok(offset));
@@ -183,7 +184,7 @@ impl Lane {
                 Settled::Failed(error)
             }
         };
-        if self.in_flight == 0 {
+        if self.in_flight.is_empty() {
             self.returned.sort_by_key(|batch| std::cmp::Reverse(batch.number));
             let first = self.returned.last().map(|batch| batch.number);
             if first.is_some() && first == self.out_of_order.take() {
@@ -193,6 +194,14 @@ impl Lane {
             self.returned.drain(..).for_each(|batch| self.queue.push_front(batch));
         }
         settled
+    }
+
+    /// The batch is no longer in flight.
+    fn land(&mut self, number: u64) {
+        for (_, settled) in self.in_flight.iter_mut().filter(|(sent, _)| *sent == number) {
+            *settled = true;
+        }
+        while self.in_flight.pop_front_if(|(_, settled)| *settled).is_some() {}
     }
 
     fn fail(&mut self, batch: &Batch, error: &Error) {

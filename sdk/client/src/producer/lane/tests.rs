@@ -83,6 +83,19 @@ fn five_batches_are_in_flight() {
     assert!(script.lane.is_free() && script.lane.is_idle());
 }
 
+/// The broker remembers five batches. Were a sixth sent while the first is unsettled, its repetition would not be
+/// recognised, and stored once more.
+#[test]
+fn no_batch_is_sent_more_than_five_after_one_that_is_unsettled() {
+    let mut script = Script::new(9);
+    script.sends("0:1/0 1:1/2 2:1/4 3:1/6 4:1/8");
+    // The answer to the first comes last: its request had a slower partition in it, too.
+    let first = script.sent.pop_front().unwrap();
+    script.answers(&[Ok(()), Ok(())], "ss").sends("");
+    script.sent.push_front(first);
+    script.answers(&[Ok(())], "s").sends("5:1/10 6:1/12 7:1/14");
+}
+
 #[test]
 fn what_may_be_stored_is_repeated_as_it_was() {
     // All lost: again in order, the same sequences.
