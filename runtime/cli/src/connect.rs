@@ -114,7 +114,9 @@ pub(crate) fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
                 millstream_client::Error::Connect { .. } => {
                     Some("is it running? start one with `millstream serve`, or name another with --server".to_owned())
                 }
-                _ => None,
+                // It says so itself.
+                millstream_client::Error::UnknownTopic(_) => None,
+                _ => advice(error.code()).map(str::to_owned),
             };
             return (exit_of(error.code()), help);
         }
@@ -124,6 +126,21 @@ pub(crate) fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
         }
     }
     (Exit::Failure, None)
+}
+
+/// What to do next where the broker's words do not say it.
+fn advice(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::UnknownTopic => Some("`millstream topic list` shows what there is"),
+        ErrorCode::UnknownGroup => Some("`millstream group list` shows what there is"),
+        ErrorCode::UnknownPlugin => Some("`millstream plugin list` shows what there is"),
+        ErrorCode::UnknownPipeline => Some("`millstream pipeline list` shows what there is"),
+        ErrorCode::TopicExists => Some("choose another name, or change it with `millstream topic alter`"),
+        ErrorCode::Unauthenticated => {
+            Some("a broker writes a profile that fits it to DATA_DIR/profile.yaml: name that file with --profile")
+        }
+        _ => None,
+    }
 }
 
 fn exit_of(code: ErrorCode) -> Exit {

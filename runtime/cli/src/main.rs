@@ -8,6 +8,8 @@ mod console;
 mod dev;
 mod fixtures;
 mod format;
+#[cfg(test)]
+mod formats_tests;
 mod json;
 mod manifest;
 mod plugin_crate;

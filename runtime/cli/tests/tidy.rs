@@ -119,13 +119,14 @@ fn directions() -> Directions {
         ("cli", &["protocol", "log", "cluster", "transport", "plugin-host", "pipeline", "broker", "client"]),
         // For tests alone: nobody depends on it.
         ("sim", &["protocol", "log", "cluster", "plugin-host", "pipeline", "broker"]),
+        ("hostile", &["protocol", "log", "transport", "plugin-host", "pipeline", "broker"]),
         ("plugin-macro", &[]),
         ("plugin", &["plugin-macro"]),
     ];
     let only_in: &[(&str, &[&str])] = &[
-        ("tokio", &["transport", "console", "client", "broker", "cli", "example-sdk"]),
+        ("tokio", &["transport", "console", "client", "broker", "cli", "hostile", "example-sdk"]),
         ("axum", &["console"]),
-        ("quinn", &["transport", "client", "broker", "cli"]),
+        ("quinn", &["transport", "client", "broker", "cli", "hostile"]),
         ("wasmtime", &["plugin-host"]),
     ];
     Directions { may_use: may_use.iter().copied().collect(), only_in: only_in.iter().copied().collect() }

@@ -11,7 +11,7 @@ use crate::checkpoint::{Checkpoint, State};
 use crate::config::Config;
 use crate::epochs::Epochs;
 use crate::error::Error;
-use crate::index::{FileIndex, Indexer, LiveIndex, NO_TIMESTAMP};
+use crate::index::{FileIndex, Indexer, LiveIndex, NO_TIMESTAMP, TimeEntry};
 use crate::names::{self, CHECKPOINT, EPOCHS, Kind, TEMPORARY};
 use crate::producers::Producers;
 use crate::snapshot::{self, Snapshot};
@@ -215,8 +215,8 @@ impl Inspector<'_> {
         let Some(last_time) = times.len().checked_sub(1) else { return Ok(None) };
         let largest = times.time_entry(last_time)?;
         let offsets = FileIndex::open(self.storage, Kind::Index, segment.base)?;
-        let fits = |at| self.time_fits(segment, &offsets, at);
-        if !fits(largest)? {
+        let before = offsets.lookup(largest.last_offset)?;
+        if !time_fits(segment, before.map_or(0, |entry| entry.position), largest)? {
             return Ok(None);
         }
         let from = match offsets.len().checked_sub(1) {
@@ -240,20 +240,6 @@ impl Inspector<'_> {
                 }
                 Step::End => return Ok(Some((end, largest.timestamp))),
                 Step::Damage { .. } => return Ok(None),
-            }
-        }
-    }
-
-    /// Whether the batch that a time entry names has its timestamp.
-    fn time_fits(&self, segment: &Found, offsets: &FileIndex, entry: crate::index::TimeEntry) -> io::Result<bool> {
-        let from = offsets.lookup(entry.last_offset)?;
-        let position = from.map_or(0, |hint| hint.position);
-        let mut walk = Walk::headers(&*segment.file, position, segment.size, None);
-        loop {
-            match walk.step()? {
-                Step::Batch { header, .. } if header.last_offset() < entry.last_offset => {}
-                Step::Batch { header, .. } => return Ok(entry.names(&header)),
-                Step::End | Step::Damage { .. } => return Ok(false),
             }
         }
     }
@@ -319,6 +305,10 @@ impl Inspector<'_> {
                     return Ok(false);
                 }
                 Step::Batch { position, header } => {
+                    // A closed log's last time entry is its largest timestamp.
+                    if header.max_timestamp > time.map_or(NO_TIMESTAMP, |time| time.timestamp) {
+                        return Ok(false);
+                    }
                     if indexed.take().is_none() {
                         indexer.note(&index, &header, position);
                     }
@@ -330,6 +320,12 @@ impl Inspector<'_> {
         }
         if end != self.state.mark.offset {
             return Ok(false);
+        }
+        if let Some(time) = time {
+            let from = index.lookup(time.last_offset).map_or(0, |entry| entry.position);
+            if !time_fits(segment, from, time).map_err(io)? {
+                return Ok(false);
+            }
         }
         (segment.end, segment.largest_timestamp) = (end, indexer.largest.timestamp);
         segment.rebuilt = Some((index, indexer));
@@ -409,6 +405,18 @@ impl Inspector<'_> {
         segment.largest_timestamp = indexer.largest.timestamp;
         segment.rebuilt = Some((index, indexer));
         Ok(stop)
+    }
+}
+
+/// Whether the batch that a time entry names, at `position` or after it, has its timestamp.
+fn time_fits(segment: &Found, position: u64, entry: TimeEntry) -> io::Result<bool> {
+    let mut walk = Walk::headers(&*segment.file, position, segment.size, None);
+    loop {
+        match walk.step()? {
+            Step::Batch { header, .. } if header.last_offset() < entry.last_offset => {}
+            Step::Batch { header, .. } => return Ok(entry.names(&header)),
+            Step::End | Step::Damage { .. } => return Ok(false),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use millstream_protocol::{Columns, Offset};
 
 use crate::epochs::Epochs;
 use crate::error::Error;
+use crate::index::TimeEntry;
 use crate::segment::Segment;
 use crate::storage::{File, Storage, read_full_at};
 use crate::walk::{Step, Walk};
@@ -217,11 +218,13 @@ impl Reader {
         // All records up to the entry are older; so is every batch before the one it names.
         let hint = segment.time_hint(storage, timestamp);
         let after = hint.map_or(segment.base, |entry| entry.last_offset);
-        let Some((mut position, header)) = segment.locate(storage, &*file, after.max(start))? else { return Ok(None) };
-        if hint.is_some_and(|hint| hint.last_offset >= start && !hint.names(&header)) {
-            // An index that doesn't fit is not believed.
-            position = segment.locate(storage, &*file, segment.base.max(start))?.map_or(position, |found| found.0);
+        let mut found = segment.locate(storage, &*file, after.max(start))?;
+        let fits = |hint: TimeEntry| found.as_ref().is_some_and(|(_, header)| hint.names(header));
+        if hint.is_some_and(|hint| hint.last_offset >= start && !fits(hint)) {
+            // An index that doesn't fit is not believed, nor one that names what the segment does not have.
+            found = segment.locate(storage, &*file, segment.base.max(start))?;
         }
+        let Some((position, _)) = found else { return Ok(None) };
         let mut walk = Walk::headers(&*file, position, segment.size(), None);
         loop {
             match walk.step().map_err(|e| segment.io(e))? {

@@ -7,6 +7,15 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
+/// Lists and mappings, one in the other. Reading one takes some 30 KiB of stack where nothing is optimised.
+const DEPTH_MAX: usize = 32;
+/// Values of one document; each takes some hundred bytes as a tree.
+const NODES_MAX: usize = 50_000;
+/// Values that are given a name, and uses of such names. A few bytes of text can stand for any number of values.
+const ALIASES_MAX: usize = 32;
+/// Values that all uses of names stand for together.
+const REPEATED_MAX: usize = 10_000;
+
 /// Byte positions in the source text.
 pub type Span = Range<usize>;
 
@@ -57,7 +66,19 @@ pub(crate) struct SyntaxError {
 
 /// Reads one YAML document. An empty text is [`Node::Null`].
 pub(crate) fn parse(text: &str) -> Result<At<Node>, SyntaxError> {
-    let options = serde_yaml::options! { with_snippet: false };
+    let options = serde_yaml::options! {
+        with_snippet: false,
+        budget: serde_yaml::budget! {
+            max_depth: DEPTH_MAX,
+            flow_nesting_limit: DEPTH_MAX,
+            max_nodes: NODES_MAX,
+            max_aliases: ALIASES_MAX,
+            max_anchors: ALIASES_MAX,
+            max_recorded_anchor_events: REPEATED_MAX,
+            max_recorded_anchor_bytes: 1 << 20,
+        },
+        alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: REPEATED_MAX },
+    };
     let raw: Spanned<Raw> = serde_yaml::from_str_with_options(text, options).map_err(|error| syntax(text, &error))?;
     Ok(place(raw, text))
 }
@@ -69,12 +90,30 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> SyntaxError {
         other => {
             let shown = other.to_string();
             let first = shown.lines().next().unwrap_or("not valid YAML");
-            let end = first.rfind(" at line ").unwrap_or(first.len());
-            first[..end].trim_start_matches("error: ").to_string()
+            let end = first.find(" at line ").unwrap_or(first.len());
+            over_budget(first).unwrap_or_else(|| first[..end].trim_start_matches("error: ").to_string())
         }
     };
     let span = error.location().map_or(0..0, |location| span_of(&location, text));
     SyntaxError { message, span }
+}
+
+/// The parser's words for its limits, in ours.
+fn over_budget(message: &str) -> Option<String> {
+    if message.contains("recursion limit exceeded") {
+        return Some(format!("lists and mappings go deeper than {DEPTH_MAX} levels"));
+    }
+    let (_, what) = message.split_once("budget breached: ")?;
+    Some(match what {
+        what if what.starts_with("Depth") => format!("lists and mappings go deeper than {DEPTH_MAX} levels"),
+        what if what.starts_with("Nodes") => format!("it holds more than {NODES_MAX} values"),
+        what if what.contains("Anchor") || what.contains("Alias") => {
+            format!(
+                "names for values (`&a`) and their uses (`*a`) are at most {ALIASES_MAX}, and stand for at most {REPEATED_MAX} values"
+            )
+        }
+        _ => "it is too large for a pipeline file".into(),
+    })
 }
 
 /// The tree as the deserializer builds it, still with the crate's own positions.

@@ -10,6 +10,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::cache::Cache;
+use crate::compiler::Compiler;
 use crate::counts::{Counts, EngineCounts};
 use crate::failure::LoadError;
 use crate::instance::State;
@@ -61,6 +62,7 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     linker: Linker<State>,
     cache: Option<Cache>,
+    compiler: Compiler,
     ticker: Ticker,
     memory: Arc<TotalMemory>,
     counts: Counts,
@@ -81,9 +83,11 @@ impl Engine {
         };
         let ticking = wasmtime.clone();
         let ticker = Ticker::start(move || ticking.increment_epoch()).map_err(|error| failed(&error))?;
+        let compiler = Compiler::start().map_err(|error| failed(&error))?;
         let memory = Arc::new(TotalMemory::new(config.memory_bytes_total_max));
         let (counts, plugins) = (Counts::default(), Mutex::default());
-        Ok(Engine { inner: Arc::new(Inner { wasmtime, linker, cache, ticker, memory, counts, plugins }) })
+        let inner = Inner { wasmtime, linker, cache, compiler, ticker, memory, counts, plugins };
+        Ok(Engine { inner: Arc::new(inner) })
     }
 
     /// Checks a component and compiles it, or takes it from memory or from the cache on disk. Blocks for
@@ -142,6 +146,10 @@ impl Engine {
 
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.inner.cache.as_ref()
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.inner.compiler
     }
 
     pub(crate) fn memory(&self) -> Arc<TotalMemory> {

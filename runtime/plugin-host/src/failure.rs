@@ -23,6 +23,8 @@ pub enum LoadError {
     WrongExport { name: &'static str },
     #[error("the component is damaged or uses what this version can't run: {message}")]
     Invalid { message: String },
+    #[error("its code takes too long to compile: {message}")]
+    TooComplex { message: String },
     #[error("its `millstream:plugin` section can't be read: {message}")]
     BadManifest { message: String },
     #[error("the engine can't be set up: {message}")]

@@ -11,6 +11,8 @@
 
 mod cache;
 mod call;
+mod code;
+mod compiler;
 mod component;
 mod cost;
 mod counts;

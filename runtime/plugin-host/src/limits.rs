@@ -4,6 +4,22 @@
 /// Largest component that is accepted, bytes. A Python plugin is 18 MB.
 pub const MODULE_BYTES_MAX: usize = 32 << 20;
 
+/// Functions of a component, those of all its modules together.
+pub const FUNCTIONS_MAX: usize = 100_000;
+
+/// Largest function, bytes of its body. A compiler's time and memory for one grow faster than its size; the
+/// largest of CPython is a quarter of this.
+pub const FUNCTION_BYTES_MAX: usize = 512 << 10;
+
+/// Local variables of one function ...
+pub const FUNCTION_LOCALS_MAX: u32 = 10_000;
+
+/// ... and of all of a component.
+pub const LOCALS_MAX: u64 = 8_000_000;
+
+/// Values that the blocks, calls and branches of one function pass on: a few bytes of code may pass a thousand.
+pub const FUNCTION_VALUES_MAX: u64 = 2_000_000;
+
 /// Longest log line; the rest of a longer one is cut.
 pub const LOG_LINE_BYTES_MAX: usize = 1 << 10;
 

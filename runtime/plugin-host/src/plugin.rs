@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Type};
 
+use crate::code;
 use crate::component::{Inspection, Kind, Manifest, inspect};
 use crate::engine::Engine;
 use crate::failure::{Failure, LoadError};
@@ -114,8 +115,10 @@ fn compile(engine: &Engine, digest: &[u8; 32], bytes: &[u8]) -> Result<Component
         engine.counts().from_cache.fetch_add(1, Ordering::Relaxed);
         return Ok(component);
     }
+    code::check(bytes)?;
     let started = Instant::now();
-    let component = Component::from_binary(engine.wasmtime(), bytes).map_err(|error| invalid(&error))?;
+    let compiled = engine.compiler().run(|| Component::from_binary(engine.wasmtime(), bytes));
+    let component = compiled.map_err(|error| invalid(&error))?;
     engine.counts().compiled_in(started.elapsed());
     if let Some(cache) = engine.cache() {
         cache.store(digest, &component);

@@ -1,6 +1,8 @@
 //! For tests of this and other crates: builds the repository's own plugins as users build theirs, and
 //! lends an engine. Behind the feature `testing`, never part of the program.
 
+pub mod text;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -112,7 +112,11 @@ impl Lab {
         self.client.as_ref().unwrap()
     }
 
-    async fn upload(&self, name: &str, bytes: Vec<u8>) -> [u8; 32] {
+    pub(crate) async fn upload(&self, name: &str, bytes: Vec<u8>) -> [u8; 32] {
+        self.try_upload(name, bytes).await.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    pub(crate) async fn try_upload(&self, name: &str, bytes: Vec<u8>) -> Result<[u8; 32], Failure> {
         let digest = millstream_plugin_host::digest(&bytes);
         let size = bytes.len() as u64;
         for (index, chunk) in bytes.chunks(1 << 20).enumerate() {
@@ -125,9 +129,9 @@ impl Lab {
                 replace: true,
             };
             let reply = self.client().rpc.call_with(&request, vec![bytes::Bytes::copy_from_slice(chunk)]).await;
-            reply.unwrap_or_else(|e| panic!("{e}"));
+            reply.map_err(failure)?;
         }
-        digest
+        Ok(digest)
     }
 
     /// Uploads a build of the plugin that does the same and is not the same: old and new digest.

@@ -5,6 +5,7 @@
 
 mod changes;
 mod failures;
+mod hostile;
 mod lab;
 mod outside;
 #[path = "../support/mod.rs"]

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use indicatif::ProgressBar;
 use millstream_client::{Client, Compression, Producer, Receipt, Record};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -85,29 +86,11 @@ async fn produce(args: Args, context: Context) -> Result<()> {
     let server = args.server.connect().await?;
     let producer = args.tuning.producer(&server.client, &args.topic);
     let bar = context.console.bar("Producing", None);
-    let (mut lines, mut size) = (0_u64, 0_u64);
-    let mut chunks = read_lines();
-    // A receipt of each chunk, to notice early that nothing gets through any more.
-    let mut open: VecDeque<Receipt> = VecDeque::new();
-    while let Some(chunk) = chunks.recv().await {
-        for line in chunk? {
-            lines += 1;
-            size += line.len() as u64;
-            let record = args.record(line).map_err(|problem| problem.on_line(lines))?;
-            let receipt = producer.send(record).await.with_context(|| format!("line {lines}"))?;
-            if lines.is_multiple_of(CHUNK_LINES as u64) {
-                open.push_back(receipt);
-            }
-        }
-        while let Some(result) = open.front().and_then(Receipt::try_result) {
-            result?;
-            open.pop_front();
-        }
-        bar.set_position(size);
-        bar.set_message(format!("{} lines, {}/s", count(lines), count(per_second(lines, start.elapsed()))));
-    }
+    let fed = args.feed(&producer, &bar, start).await;
+    // Also after a line that is no record: those before it were taken.
     let closed = producer.close().await;
     bar.finish_and_clear();
+    let (lines, size) = fed?;
     closed?;
     let took = start.elapsed();
     let what = format!(
@@ -158,7 +141,7 @@ fn read_lines() -> mpsc::Receiver<std::io::Result<Vec<Vec<u8>>>> {
 }
 
 /// Up to [`CHUNK_LINES`] lines; fewer when reading on would wait. Empty at the end.
-fn read_chunk(input: &mut BufReader<impl std::io::Read>) -> std::io::Result<Vec<Vec<u8>>> {
+pub(crate) fn read_chunk(input: &mut BufReader<impl std::io::Read>) -> std::io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();
@@ -182,7 +165,37 @@ fn read_chunk(input: &mut BufReader<impl std::io::Read>) -> std::io::Result<Vec<
 }
 
 impl Args {
-    fn record(&self, line: Vec<u8>) -> Result<Record, Problem> {
+    /// Sends the lines of standard input; how many, and their bytes.
+    async fn feed(&self, producer: &Producer, bar: &ProgressBar, start: Instant) -> Result<(u64, u64)> {
+        let (mut lines, mut size) = (0_u64, 0_u64);
+        let mut chunks = read_lines();
+        // A receipt of each chunk, to notice early that nothing gets through any more.
+        let mut open: VecDeque<Receipt> = VecDeque::new();
+        while let Some(chunk) = chunks.recv().await {
+            for line in chunk? {
+                lines += 1;
+                size += line.len() as u64;
+                let record = self.record(line).map_err(|problem| wrong_line(problem, lines))?;
+                let receipt = producer.send(record).await.with_context(|| format!("line {lines}"))?;
+                if lines.is_multiple_of(CHUNK_LINES as u64) {
+                    open.push_back(receipt);
+                }
+            }
+            while let Some(result) = open.front().and_then(Receipt::try_result) {
+                result?;
+                open.pop_front();
+            }
+            bar.set_position(size);
+            bar.set_message(format!("{} lines, {}/s", count(lines), count(per_second(lines, start.elapsed()))));
+        }
+        Ok((lines, size))
+    }
+
+    /// The record that a line says.
+    ///
+    /// # Errors
+    /// With `--json`, what is not an object.
+    pub(crate) fn record(&self, line: Vec<u8>) -> Result<Record, Problem> {
         let mut record = if self.json { from_json(&line)? } else { self.split(line) };
         for (name, value) in &self.headers {
             record = record.header(name.clone(), value.clone());
@@ -209,6 +222,15 @@ impl Args {
             (None, true) => Record::default(),
             (None, false) => Record::new(value),
         }
+    }
+}
+
+/// Says which line it is, and what became of the others.
+fn wrong_line(problem: Problem, line: u64) -> Problem {
+    let problem = problem.on_line(line);
+    match (&problem.help, line) {
+        (None, 2..) => problem.help("the lines before it were sent: correct it and go on from there"),
+        _ => problem,
     }
 }
 

@@ -2,6 +2,7 @@
 //! record. The only files that name the CEL crate are in this folder. `json` turns values in and out,
 //! `scope` finds out which parts of a record an expression looks at.
 
+mod depth;
 mod json;
 mod scope;
 
@@ -68,6 +69,14 @@ pub struct Origin<'a> {
 impl Expression {
     /// Parses and checks `source`: syntax, variable names, function names.
     pub(crate) fn compile(source: &str) -> Result<Expression, CompileError> {
+        if source.len() > depth::BYTES_MAX {
+            let message = format!("an expression has at most {} bytes, this has {}", depth::BYTES_MAX, source.len());
+            return Err(CompileError { message, at: 0, length: 1, suggestion: None });
+        }
+        if let Some(at) = depth::too_deep_at(source) {
+            let message = format!("this goes deeper than {} levels: make two steps of it", depth::DEPTH_MAX);
+            return Err(CompileError { message, at, length: 1, suggestion: None });
+        }
         let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
         let uses = scope::analyse(&program, source)?;
         Ok(Expression { source: source.to_string(), program, uses })

@@ -4,5 +4,6 @@
 
 mod contract;
 mod guests;
+mod hostile;
 mod loading;
 mod support;

@@ -68,6 +68,12 @@ pub trait Api: Body {
     type Response: Body;
 }
 
+/// Code that treats every API alike; see [`ApiKey::visit`].
+pub trait ApiVisitor {
+    type Output;
+    fn visit<A: Api>(self) -> Self::Output;
+}
+
 /// Declares `Api` for request types, and [`ApiKey`] with all of them.
 macro_rules! apis {
     ($($key:literal $request:ident $(v $version:literal)? -> $response:ty;)*) => {
@@ -93,6 +99,11 @@ macro_rules! apis {
 
             pub fn name(self) -> &'static str {
                 match self { $(ApiKey::$request => stringify!($request),)* }
+            }
+
+            /// Calls the visitor with the API's types: for code that is about every API.
+            pub fn visit<V: ApiVisitor>(self, visitor: V) -> V::Output {
+                match self { $(ApiKey::$request => visitor.visit::<$request>(),)* }
             }
         }
     };

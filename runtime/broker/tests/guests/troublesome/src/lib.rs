@@ -1,5 +1,5 @@
 //! A plugin for the broker's tests that does what a record's first word says: `reject`, `trap`, `loop`,
-//! `grow`, `drop`, `twice`; anything else goes through with the configured mark behind it.
+//! `grow`, `drop`, `twice`, `deep`, `bomb`, `flood`, `far`; anything else goes through with the configured mark behind it.
 
 use millstream_plugin::prelude::*;
 
@@ -34,6 +34,16 @@ pub fn troublesome(record: Record, config: &Config, out: &mut Output) -> Result<
                 hoard.push(std::hint::black_box(vec![1u8; 1 << 20]));
             }
         }
+        "deep" => {
+            deep(1);
+        }
+        "bomb" => {
+            for _ in 0..2_000_000 {
+                out.like(&record).value(text);
+            }
+        }
+        "flood" => (0..5_000).for_each(|n| info!("line {n} of a flood")),
+        "far" => out.to("nowhere").like(&record).value(text),
         "drop" => return Ok(()),
         "twice" => out.like(&record).value(format!("{text}{}", config.mark)),
         _ => {}
@@ -41,4 +51,9 @@ pub fn troublesome(record: Record, config: &Config, out: &mut Output) -> Result<
     ensure!(!config.broken, "broken");
     out.like(&record).value(format!("{text}{}", config.mark));
     Ok(())
+}
+
+/// Recurses until the stack ends.
+fn deep(n: u64) -> u64 {
+    if std::hint::black_box(n) == 0 { 0 } else { 1 + deep(std::hint::black_box(n + 1)) }
 }

@@ -1,0 +1,4 @@
+//! See `batches` in `runtime/hostile/src/targets`.
+#![no_main]
+
+millstream_fuzz::target!("batches");

@@ -1,0 +1,4 @@
+//! See `columns` in `runtime/hostile/src/targets`.
+#![no_main]
+
+millstream_fuzz::target!("columns");

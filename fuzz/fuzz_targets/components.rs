@@ -1,0 +1,4 @@
+//! See `components` in `runtime/hostile/src/targets`.
+#![no_main]
+
+millstream_fuzz::target!("components");

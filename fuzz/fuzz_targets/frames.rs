@@ -1,0 +1,4 @@
+//! See `frames` in `runtime/hostile/src/targets`.
+#![no_main]
+
+millstream_fuzz::target!("frames");

@@ -1,0 +1,4 @@
+//! See `values` in `runtime/hostile/src/targets`.
+#![no_main]
+
+millstream_fuzz::target!("values");

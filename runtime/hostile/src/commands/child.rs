@@ -1,0 +1,61 @@
+//! A broker as a process of its own, so that what it takes is its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use millstream_broker::{Broker, Config};
+use millstream_protocol::message::Hello;
+use millstream_transport::{ClientTls, Connector, Rpc};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// The child's side: prints the address and serves until its stdin ends.
+pub(crate) async fn serve(data_dir: PathBuf) -> Result<()> {
+    let mut config = Config { shards: 2, ..Config::embedded(data_dir) };
+    config.limits.connections_max = 100_000;
+    let broker = Broker::start(config).await?;
+    println!("{}", broker.quic_addr());
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    broker.shutdown().await;
+    Ok(())
+}
+
+/// The parent's side.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) process: u32,
+    token: String,
+    connector: Connector,
+    /// Ends with its stdin.
+    _child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Served {
+    pub(crate) async fn start() -> Result<Arc<Served>> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("broker").arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let process = child.id().context("the broker ended at once")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("the broker's stdout")?).read_line(&mut line).await?;
+        let address: SocketAddr = line.trim().parse().with_context(|| format!("the broker said {line:?}"))?;
+        let read = |name: &str| std::fs::read_to_string(Path::new(folder.path()).join(name));
+        let tls = ClientTls { ca_pem: read("tls/ca.pem")?, server_name: "localhost".into() };
+        let (token, connector) = (read("admin.token")?, Connector::new(address, &tls)?);
+        Ok(Arc::new(Served { address, process, token, connector, _child: child, _folder: folder }))
+    }
+
+    /// A connection that said `Hello`.
+    pub(crate) async fn connect(&self) -> Result<(quinn::Connection, Rpc)> {
+        let connection = self.connector.connect(self.address).await?;
+        let rpc = Rpc::open(&connection).await?;
+        let hello = Hello { token: self.token.clone(), client_name: "hostile".into(), client_version: "0".into() };
+        rpc.call(&hello).await?;
+        Ok((connection, rpc))
+    }
+}
