@@ -51,12 +51,16 @@ impl Epochs {
         Some(self.entries[after.checked_sub(1)?].0)
     }
 
+    /// The epoch that writes now.
+    pub(crate) fn current(&self) -> Option<LeaderEpoch> {
+        self.entries.last().map(|(current, _)| *current)
+    }
+
     /// Says that `epoch` writes from `start`, the end of the log, on. Returns whether that is news.
     pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> Result<bool, Error> {
         // An epoch that began here wrote nothing.
         let kept = self.entries.partition_point(|(_, began)| *began < start);
-        let current = self.entries.last().map(|(current, _)| *current);
-        match current {
+        match self.current() {
             Some(current) if epoch < current => Err(Error::StaleEpoch { epoch: epoch.0, current: current.0 }),
             Some(current) if epoch == current => Ok(false),
             _ => {

@@ -171,6 +171,9 @@ impl<S: Storage> Log<S> {
 
     /// Takes note, durably, of a leader epoch that writes for the first time.
     fn begin_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), Error> {
+        if self.shared.epochs.load().current() == Some(epoch) {
+            return Ok(());
+        }
         let mut epochs = Epochs::clone(&self.shared.epochs.load());
         if epochs.assign(epoch, self.end)? {
             match epochs.save(&*self.storage).map_err(|e| Error::io(EPOCHS, e)) {

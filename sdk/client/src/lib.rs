@@ -58,7 +58,8 @@
 //! call may succeed later: [`Error::is_retriable`]. What can be retried without harm was retried before.
 //!
 //! - `client`, `profile`: how to reach a cluster. `link`: the one connection, `backoff`: pauses between attempts.
-//! - `producer`: `accumulator` (records into batches) -> `driver` (the task) -> `lane` (order and sequences) -> `receipt`.
+//! - `producer`: `accumulator` (records into batches; `ready`: batches a program fills) -> `driver` (the task) ->
+//!   `lane` (order and sequences) -> `receipt`.
 //! - `feed`: a push subscription with positions. `reader` and `consumer` (with its `membership`) stand on it.
 //! - `admin`: one method per request.
 //!
@@ -84,7 +85,7 @@ pub use client::{Client, ClientBuilder};
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use error::Error;
 pub use position::Start;
-pub use producer::{Delivered, Producer, ProducerBuilder, Receipt};
+pub use producer::{Delivered, Producer, ProducerBuilder, ReadyBatch, Receipt};
 pub use reader::{Reader, ReaderBuilder};
 pub use record::Record;
 

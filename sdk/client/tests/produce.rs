@@ -124,6 +124,84 @@ fn a_full_buffer_makes_senders_wait() {
 }
 
 #[test]
+fn ready_batches_stand_between_the_records_around_them() {
+    run(async {
+        let (_server, client) = Server::with_topic(2).await;
+        let producer = client.producer("t").linger(ms(0)).build();
+        let before = producer.send(Record::new("before").partition(1)).await.unwrap();
+        let mut batch = producer.batch(1).await.unwrap();
+        assert!(batch.is_empty());
+        batch.push_bytes(Some(b"k"), b"first").unwrap();
+        batch.push(&Record::new("second").header("h", "1").timestamp(77)).unwrap();
+        batch.push(&Record::tombstone("gone")).unwrap();
+        assert_eq!((batch.partition(), batch.len()), (1, 3));
+        let receipt = producer.send_batch(batch).await.unwrap();
+        let after = producer.send(Record::new("after").partition(1)).await.unwrap();
+        let mut other = producer.batch(0).await.unwrap();
+        other.push_bytes(None, b"other").unwrap();
+        let other = producer.send_batch(other).await.unwrap();
+        assert_eq!(before.await, Ok(Delivered { partition: 1, offset: 0 }));
+        assert_eq!(receipt.await, Ok(Delivered { partition: 1, offset: 1 }));
+        assert_eq!(after.await, Ok(Delivered { partition: 1, offset: 4 }));
+        assert_eq!(other.await, Ok(Delivered { partition: 0, offset: 0 }));
+        producer.close().await.unwrap();
+        let all = read_all(&client).await;
+        assert_eq!(all[&1], ["before", "first", "second", "", "after"]);
+        let mut reader = client.reader("t").partitions([1]).position(1, 1).to_end().open().await.unwrap();
+        let batch = reader.next().await.unwrap().unwrap();
+        let records: Vec<_> = batch.iter().take(3).collect();
+        assert_eq!(records[0].key(), Some(&b"k"[..]));
+        assert!(records[0].timestamp() > 1_600_000_000_000, "the time of the batch");
+        assert_eq!((records[1].header("h"), records[1].timestamp()), (Some(&b"1"[..]), 77));
+        assert!(records[2].is_tombstone());
+    });
+}
+
+#[test]
+fn ready_batches_have_limits() {
+    run(async {
+        let (server, client) = Server::with_topic(2).await;
+        let producer = client.producer("t").buffer_bytes(10_000).build();
+        let refused = |error: Error, text: &str| assert!(error.to_string().contains(text), "{error}");
+        refused(producer.batch(2).await.unwrap_err(), "there is no partition 2");
+        let empty = producer.batch(0).await.unwrap();
+        refused(producer.send_batch(empty).await.unwrap_err(), "without records");
+        let mut batch = producer.batch(0).await.unwrap();
+        refused(batch.push_bytes(None, &[0; 2 << 20]).unwrap_err(), "over the topic's limit of 1048576");
+        batch.push_bytes(None, &[0; 600_000]).unwrap();
+        refused(batch.push_bytes(None, &[0; 600_000]).unwrap_err(), "the batch of 1 records is full");
+        assert_eq!(producer.send_batch(batch).await.unwrap().await.unwrap().offset, 0);
+
+        // Another topic has fewer partitions.
+        client.admin().create_topic("small", 1).await.unwrap();
+        let small = client.producer("small").build();
+        small.send("x").await.unwrap().await.unwrap();
+        let mut foreign = producer.batch(1).await.unwrap();
+        foreign.push_bytes(None, b"x").unwrap();
+        refused(small.send_batch(foreign).await.unwrap_err(), "there is no partition 1");
+
+        // What is on its way counts against the buffer.
+        let mut first = producer.batch(0).await.unwrap();
+        let mut second = producer.batch(0).await.unwrap();
+        first.push_bytes(None, &[0; 20_000]).unwrap();
+        second.push_bytes(None, b"waits").unwrap();
+        let mut server = server;
+        server.crash();
+        drop(producer.send_batch(first).await.unwrap());
+        let waiting = tokio::time::timeout(ms(100), producer.send_batch(second)).await;
+        assert!(waiting.is_err(), "a sender must wait");
+        server.restart().await;
+        producer.flush().await.unwrap();
+        let clone = producer.clone();
+        let mut late = clone.batch(0).await.unwrap();
+        late.push_bytes(None, b"late").unwrap();
+        producer.close().await.unwrap();
+        refused(clone.batch(0).await.unwrap_err(), "the producer is closed");
+        refused(clone.send_batch(late).await.unwrap_err(), "the producer is closed");
+    });
+}
+
+#[test]
 fn what_can_not_be_produced() {
     run(async {
         let (server, client) = Server::with_topic(1).await;

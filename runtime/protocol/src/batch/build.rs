@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Compression;
 use super::compression::Encoder;
-use super::header::{BatchHeader, HEADER_LEN, compute_crc};
+use super::header::{BatchHeader, HEADER_LEN, stamp_crc};
 use super::varint::{Scratch, put_varint, varint_len};
 use crate::{LeaderEpoch, Offset, ProducerId};
 
@@ -141,7 +141,7 @@ impl BatchBuilder {
         assert!(self.records > 0, "a batch holds at least one record");
         let mut batch = self.take_records();
         let producer = std::mem::replace(&mut self.producer, NO_PRODUCER);
-        let mut header = BatchHeader {
+        let header = BatchHeader {
             base_offset: Offset::ZERO,
             batch_length: i32::try_from(batch.len() - 12).expect("a batch stays below 2 GiB"),
             leader_epoch: LeaderEpoch(-1),
@@ -156,12 +156,8 @@ impl BatchBuilder {
             record_count: self.records,
         };
         self.records = 0;
-        let mut encode = |header: &BatchHeader| {
-            header.encode(batch.first_chunk_mut().expect("room for the header was made first"));
-            compute_crc(&batch)
-        };
-        header.crc = encode(&header);
-        encode(&header);
+        header.encode(batch.first_chunk_mut().expect("room for the header was made first"));
+        stamp_crc(&mut batch);
         Bytes::from(batch)
     }
 

@@ -166,6 +166,12 @@ pub(super) fn compute_crc(batch: &[u8]) -> u32 {
     crc32c::crc32c(&batch[CRC_FROM..])
 }
 
+/// Writes it there.
+pub(super) fn stamp_crc(batch: &mut [u8]) {
+    let crc = compute_crc(batch);
+    batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// Checks that `bytes` are exactly one batch with a right checksum and believable counts.
 ///
 /// # Errors
@@ -248,7 +254,6 @@ pub fn restamp(batch: &[u8], id: ProducerId, epoch: i16, base_sequence: i32) -> 
     copy[43..51].copy_from_slice(&id.0.to_be_bytes());
     copy[51..53].copy_from_slice(&epoch.to_be_bytes());
     copy[53..57].copy_from_slice(&base_sequence.to_be_bytes());
-    let crc = compute_crc(&copy);
-    copy[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    stamp_crc(&mut copy);
     Bytes::from(copy)
 }

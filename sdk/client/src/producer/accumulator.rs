@@ -10,6 +10,7 @@ use millstream_protocol::batch::{BatchBuilder, HEADER_LEN};
 use millstream_protocol::partitioner::partition_for_key;
 
 use super::Settings;
+use super::ready::ReadyBatch;
 use super::receipt::{Completion, Receipt};
 use crate::Error;
 use crate::link::Topic;
@@ -152,11 +153,8 @@ impl Accumulator {
     }
 
     fn check_size(&self, parts: &Parts<'_>) -> Result<usize, Error> {
-        let (key, value) = (parts.key.map_or(0, <[u8]>::len), parts.value.map_or(0, <[u8]>::len));
-        let header_bytes: usize =
-            parts.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len)).sum();
-        let bytes = BatchBuilder::record_bytes_max(key, value, parts.headers.len(), header_bytes);
-        let limit = self.topic.as_ref().map_or(usize::MAX, |topic| topic.batch_bytes_max);
+        let bytes = record_bytes_max(parts);
+        let limit = self.limit_bytes();
         if bytes + HEADER_LEN > limit {
             let message = format!("record of {bytes} bytes is over the topic's limit of {limit} bytes per batch");
             return Err(Error::Invalid(message));
@@ -166,21 +164,66 @@ impl Accumulator {
 
     /// Batches are full at this size.
     fn target_bytes(&self) -> usize {
-        let limit = self.topic.as_ref().map_or(usize::MAX, |topic| topic.batch_bytes_max);
-        self.settings.batch_bytes.min(limit)
+        self.settings.batch_bytes.min(self.limit_bytes())
+    }
+
+    /// The topic's own limit of a batch.
+    fn limit_bytes(&self) -> usize {
+        self.topic.as_ref().map_or(usize::MAX, |topic| topic.batch_bytes_max)
+    }
+
+    /// An empty batch for a program to fill.
+    ///
+    /// # Errors
+    /// The producer is closed, or there is no such partition.
+    pub(super) fn ready_batch(&mut self, partition: u32) -> Result<ReadyBatch, Error> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        let partition = self.partition_of(&Parts { partition: Some(partition), ..Parts::default() })?;
+        let limit = self.limit_bytes();
+        Ok(ReadyBatch::new(partition, self.builder(), limit))
+    }
+
+    /// Puts a batch behind the records that its partition has already. Takes it out of `batch` unless the buffer
+    /// is full.
+    ///
+    /// # Errors
+    /// The producer is closed.
+    pub(super) fn push_batch(&mut self, batch: &mut Option<ReadyBatch>) -> Result<Pushed, Error> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        if self.buffered >= self.settings.buffer_bytes {
+            return Ok(Pushed::Full);
+        }
+        let Some(batch) = batch.take() else { return Ok(Pushed::Full) };
+        // It may be another producer's.
+        self.partition_of(&Parts { partition: Some(batch.partition()), ..Parts::default() })?;
+        self.fill(batch.partition() as usize);
+        let filled = self.number(batch.partition(), batch.into_builder());
+        let receipt = filled.completion.receipt(0);
+        self.buffered += filled.builder.bytes() - HEADER_LEN;
+        self.put_ready(filled);
+        Ok(Pushed::Taken { receipt, wake: true })
     }
 
     fn open_batch(&mut self, partition: u32) -> Filled {
+        let builder = self.builder();
+        self.number(partition, builder)
+    }
+
+    fn builder(&mut self) -> BatchBuilder {
+        self.builders.pop().unwrap_or_else(|| BatchBuilder::new(self.settings.compression))
+    }
+
+    /// The next batch, open for now.
+    fn number(&mut self, partition: u32, builder: BatchBuilder) -> Filled {
         let number = self.next_number;
         self.next_number += 1;
         self.outstanding.insert(number, 0);
-        Filled {
-            number,
-            partition,
-            builder: self.builders.pop().unwrap_or_else(|| BatchBuilder::new(self.settings.compression)),
-            completion: Arc::new(Completion::new(partition)),
-            opened_at: Instant::now(),
-        }
+        let completion = Arc::new(Completion::new(partition));
+        Filled { number, partition, builder, completion, opened_at: Instant::now() }
     }
 
     /// Moves an open batch behind the ready ones.
@@ -189,6 +232,10 @@ impl Accumulator {
         if self.sticky as usize % self.open.len() == slot {
             self.sticky = (slot as u32).wrapping_add(1);
         }
+        self.put_ready(filled);
+    }
+
+    fn put_ready(&mut self, filled: Filled) {
         self.outstanding.insert(filled.number, filled.builder.bytes() - HEADER_LEN);
         self.ready.push_back(filled);
     }
@@ -263,7 +310,15 @@ impl Accumulator {
     }
 }
 
-fn push_record(builder: &mut BatchBuilder, parts: &Parts<'_>) {
+/// The most bytes that the record can add to a batch.
+pub(super) fn record_bytes_max(parts: &Parts<'_>) -> usize {
+    let (key, value) = (parts.key.map_or(0, <[u8]>::len), parts.value.map_or(0, <[u8]>::len));
+    let header_bytes: usize =
+        parts.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+    BatchBuilder::record_bytes_max(key, value, parts.headers.len(), header_bytes)
+}
+
+pub(super) fn push_record(builder: &mut BatchBuilder, parts: &Parts<'_>) {
     if parts.headers.is_empty() {
         builder.push_simple(parts.timestamp, parts.key, parts.value);
     } else {
