@@ -39,14 +39,15 @@ pub(crate) fn run(count: u64) -> Result<()> {
         drop(instance);
         if (round + 1) % every == 0 {
             let (memory, open) = (memory_bytes(process)?, descriptors(process)?);
+            let totals = engine.totals();
             samples.push((round as f64, memory as f64));
             println!(
                 "{:>9} crashes  {:>8} KiB  {open} descriptors  {} guests",
                 round + 1,
                 memory >> 10,
-                engine.guests()
+                totals.instances
             );
-            ensure!(engine.guests() == 0 && engine.memory_in_use() == 0, "a guest stayed behind");
+            ensure!(totals.instances == 0 && totals.memory_bytes == 0, "a guest stayed behind");
         }
     }
     // The first quarter fills caches.
