@@ -3,6 +3,7 @@
 //! produce and fetch cost a comparison of numbers and a look into a small map.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use millstream_cluster::metadata::{Digest, State};
@@ -14,9 +15,14 @@ use super::tokens::Who;
 use crate::clock::now_ms;
 use crate::service::Service;
 
+/// Sessions so far.
+static SESSIONS: AtomicU64 = AtomicU64::new(0);
+
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Caller {
+    /// Unlike that of any other of this process.
+    session: u64,
     service: Arc<Service>,
     who: Who,
     /// Stays empty for the admin token.
@@ -51,7 +57,12 @@ impl Caller {
     pub(crate) fn new(service: Arc<Service>, who: Who) -> Self {
         // Version 0 is older than any, so the first request reads the rights.
         let known = RwLock::new(Known { until_ms: i64::MIN, ..Known::default() });
-        Caller { service, who, known, ended: Notify::new() }
+        Caller { session: SESSIONS.fetch_add(1, Ordering::Relaxed), service, who, known, ended: Notify::new() }
+    }
+
+    /// A number that no other caller has.
+    pub(crate) fn session(&self) -> u64 {
+        self.session
     }
 
     pub(crate) fn who(&self) -> &Who {

@@ -89,7 +89,7 @@ impl Plugins {
         let bytes_max = self.service.config().limits.plugin_bytes_max;
         let progress = {
             let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-            uploads.take(&request, &chunk, bytes_max, Instant::now())?
+            uploads.take(caller.session(), (&request, &chunk), bytes_max, Instant::now())?
         };
         match progress {
             Progress::Received(received) => Ok(UploadPluginAck { received, plugin: None, existed: false }),

@@ -8,16 +8,22 @@ use millstream_protocol::message::UploadPlugin;
 use millstream_protocol::{ErrorCode, Failure};
 
 /// Uploads at a time.
-pub(super) const UPLOADS_MAX: usize = 4;
+pub(super) const UPLOADS_MAX: usize = 16;
+/// Bytes of all of them together, as announced; a single larger one is taken alone.
+const UPLOAD_BYTES_MAX: u64 = 128 << 20;
 
 /// An upload without a chunk for so long makes room for another one.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// By digest: two clients that upload the same contents help each other.
+/// By session and digest: two clients that upload the same contents don't meet, so that neither is in the other's
+/// way, nor gets what it does not have itself.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
-    partial: HashMap<[u8; 32], Partial>,
+    partial: HashMap<Key, Partial>,
 }
+
+/// The uploader's session, and what it uploads.
+type Key = (u64, [u8; 32]);
 
 #[derive(Debug)]
 struct Partial {
@@ -43,21 +49,22 @@ impl Uploads {
     /// `InvalidRequest` for a gap or bytes beyond the size.
     pub(super) fn take(
         &mut self,
-        request: &UploadPlugin,
-        chunk: &[u8],
+        session: u64,
+        (request, chunk): (&UploadPlugin, &[u8]),
         bytes_max: u64,
         now: Instant,
     ) -> Result<Progress, Failure> {
         let &UploadPlugin { digest, size, position, .. } = request;
+        let key = (session, digest);
         if size > bytes_max {
             let message = format!("the plugin has {size} bytes, more than the {bytes_max} that are allowed");
             return Err(Failure::new(ErrorCode::LimitExceeded, message));
         }
         let end = position.checked_add(chunk.len() as u64).filter(|end| *end <= size);
         let end = end.ok_or_else(|| invalid("a chunk goes beyond the plugin's size"))?;
-        self.make_room(&digest, now)?;
+        self.make_room(&key, size, now)?;
         let fresh = || Partial { size, bytes: Vec::new(), touched: now };
-        let partial = self.partial.entry(digest).or_insert_with(fresh);
+        let partial = self.partial.entry(key).or_insert_with(fresh);
         if partial.size != size {
             *partial = fresh();
         }
@@ -74,17 +81,23 @@ impl Uploads {
         if received < size {
             return Ok(Progress::Received(received));
         }
-        Ok(Progress::Whole(self.partial.remove(&digest).map(|partial| partial.bytes).unwrap_or_default()))
+        Ok(Progress::Whole(self.partial.remove(&key).map(|partial| partial.bytes).unwrap_or_default()))
     }
 
-    fn make_room(&mut self, digest: &[u8; 32], now: Instant) -> Result<(), Failure> {
-        if self.partial.len() >= UPLOADS_MAX && !self.partial.contains_key(digest) {
-            self.partial.retain(|_, partial| now.duration_since(partial.touched) < IDLE_MAX);
-            if self.partial.len() >= UPLOADS_MAX {
-                return Err(Failure::new(ErrorCode::Busy, "too many uploads at a time: retry in a moment"));
-            }
+    fn make_room(&mut self, key: &Key, size: u64, now: Instant) -> Result<(), Failure> {
+        if self.partial.contains_key(key) || self.has_room(size) {
+            return Ok(());
         }
-        Ok(())
+        self.partial.retain(|_, partial| now.duration_since(partial.touched) < IDLE_MAX);
+        if self.has_room(size) {
+            return Ok(());
+        }
+        Err(Failure::new(ErrorCode::Busy, "too many uploads at a time: retry in a moment"))
+    }
+
+    fn has_room(&self, size: u64) -> bool {
+        let bytes: u64 = self.partial.values().map(|partial| partial.size).sum();
+        self.partial.is_empty() || (self.partial.len() < UPLOADS_MAX && bytes + size <= UPLOAD_BYTES_MAX)
     }
 }
 
@@ -106,7 +119,7 @@ mod tests {
         let now = Instant::now();
         let mut uploads = Uploads::default();
         let mut check = |position, bytes: &[u8], expected: Result<Progress, ErrorCode>| {
-            let got = uploads.take(&chunk(1, 6, position), bytes, 100, now);
+            let got = uploads.take(7, (&chunk(1, 6, position), bytes), 100, now);
             assert_eq!(got.map_err(|failure| failure.code), expected);
         };
         check(0, b"ab", Ok(Progress::Received(2)));
@@ -124,14 +137,43 @@ mod tests {
         let now = Instant::now();
         let mut uploads = Uploads::default();
         let mut check = |digest, size, at, expected: Result<Progress, ErrorCode>| {
-            let got = uploads.take(&chunk(digest, size, 0), b"x", 100, now + Duration::from_secs(at));
+            let got = uploads.take(7, (&chunk(digest, size, 0), b"x"), 100, now + Duration::from_secs(at));
             assert_eq!(got.map_err(|failure| failure.code), expected);
         };
         check(0, 101, 0, Err(ErrorCode::LimitExceeded));
         (0..UPLOADS_MAX as u8).for_each(|digest| check(digest, 9, 0, Ok(Progress::Received(1))));
-        check(9, 9, 29, Err(ErrorCode::Busy));
+        check(99, 9, 29, Err(ErrorCode::Busy));
         check(0, 9, 29, Ok(Progress::Received(1)));
-        check(9, 9, 31, Ok(Progress::Received(1)));
+        check(99, 9, 31, Ok(Progress::Received(1)));
         check(0, 9, 31, Ok(Progress::Received(1)));
+    }
+
+    /// Each sends all of it, whoever else is sending the same.
+    #[test]
+    fn two_uploads_of_the_same_contents_do_not_meet() {
+        let now = Instant::now();
+        let mut uploads = Uploads::default();
+        let mut check = |session, position, bytes: &[u8], expected: Result<Progress, ErrorCode>| {
+            let got = uploads.take(session, (&chunk(1, 4, position), bytes), 100, now);
+            assert_eq!(got.map_err(|failure| failure.code), expected);
+        };
+        check(1, 0, b"ab", Ok(Progress::Received(2)));
+        check(2, 2, b"cd", Err(ErrorCode::InvalidRequest));
+        check(2, 0, b"ab", Ok(Progress::Received(2)));
+        check(1, 2, b"cd", Ok(Progress::Whole(b"abcd".to_vec())));
+        check(2, 2, b"cd", Ok(Progress::Whole(b"abcd".to_vec())));
+    }
+
+    #[test]
+    fn large_uploads_wait_for_one_another() {
+        let now = Instant::now();
+        let mut uploads = Uploads::default();
+        let mut check = |session, size, expected: Result<Progress, ErrorCode>| {
+            let got = uploads.take(session, (&chunk(1, size, 0), b"x"), u64::MAX, now);
+            assert_eq!(got.map_err(|failure| failure.code), expected);
+        };
+        check(1, UPLOAD_BYTES_MAX + 1, Ok(Progress::Received(1)));
+        check(2, 9, Err(ErrorCode::Busy));
+        check(1, UPLOAD_BYTES_MAX + 1, Ok(Progress::Received(1)));
     }
 }
