@@ -84,6 +84,7 @@ impl Broker {
             http: console.as_ref().map(Server::local_addr),
             observer: Arc::clone(&observer),
             connections: AtomicU64::new(0),
+            refused_early: listener.refused(),
         });
         let door = Door::serve(listener, Arc::clone(&core));
         observer.serves(&core);

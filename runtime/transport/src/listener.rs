@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::config::{self, CloseCode};
 use crate::{Error, ServerTls, socket};
@@ -12,6 +12,7 @@ use crate::{Error, ServerTls, socket};
 pub struct Listener {
     endpoint: quinn::Endpoint,
     handshakes: Arc<AtomicUsize>,
+    refused: Arc<AtomicU64>,
     draining: Arc<AtomicBool>,
 }
 
@@ -22,7 +23,7 @@ impl Listener {
     /// [`Error::Address`] when the address can't be bound, [`Error::Tls`] when the certificate does not serve.
     pub fn bind(address: SocketAddr, tls: &ServerTls) -> Result<Self, Error> {
         let endpoint = socket::endpoint(address, config::server_endpoint(tls), Some(tls.config()?))?;
-        Ok(Listener { endpoint, handshakes: Arc::default(), draining: Arc::default() })
+        Ok(Listener { endpoint, handshakes: Arc::default(), refused: Arc::default(), draining: Arc::default() })
     }
 
     /// The address with the real port.
@@ -46,6 +47,7 @@ impl Listener {
             } else if handshakes >= config::HANDSHAKES_MAX
                 || self.endpoint.open_connections() >= config::CONNECTIONS_MAX
             {
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(remote = %incoming.remote_address(), handshakes, "refused a connection: too many");
                 incoming.refuse();
             } else if handshakes >= config::HANDSHAKES_BEFORE_RETRY && !incoming.remote_address_validated() {
@@ -62,6 +64,11 @@ impl Listener {
     /// Connections that are open or in their handshake.
     pub fn open_connections(&self) -> usize {
         self.endpoint.open_connections()
+    }
+
+    /// Counts the connections that were refused because there were too many, in or after their handshake.
+    pub fn refused(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.refused)
     }
 
     /// Refuses new connections from now on; open ones go on. Keep calling [`Listener::accept`], which is

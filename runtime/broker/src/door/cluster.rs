@@ -1,19 +1,21 @@
-//! The broker's account of itself.
+//! The broker's account of itself. It waits for no disk: somebody may be looking for the one that hangs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use futures_util::future::join_all;
 use millstream_protocol::Failure;
 use millstream_protocol::message::{ClusterStatus, ClusterStatusAck, NodeStatus, OfflinePartition};
 
 use super::Core;
 
+/// How long the group loop is waited for.
+const GROUPS_MAX: Duration = Duration::from_secs(2);
+
 pub(super) async fn status(core: Arc<Core>, _request: ClusterStatus) -> Result<ClusterStatusAck, Failure> {
     let service = &core.service;
     let state = service.state();
     let partitions = service.topics().all_partitions();
-    let logs = join_all(partitions.iter().map(|partition| partition.describe())).await;
     let offline = partitions.iter().filter_map(|partition| {
         let reason = partition.offline()?.message.clone();
         Some(OfflinePartition { topic: partition.topic().to_owned(), partition: partition.index().0, reason })
@@ -24,11 +26,13 @@ pub(super) async fn status(core: Arc<Core>, _request: ClusterStatus) -> Result<C
         http_address: core.http.map(|address| address.to_string()).unwrap_or_default(),
         uptime_ms: u64::try_from(service.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         data_dir: service.data_dir.root().display().to_string(),
-        log_bytes: logs.iter().flatten().map(|log| log.bytes).sum(),
+        log_bytes: partitions.iter().map(|partition| partition.extent().bytes).sum(),
         disk_free_bytes: disk_free(service.data_dir.root()),
         connections: service.connections.load(Ordering::Relaxed),
     };
     let findings = core.observer.findings();
+    // Groups that hang or are out of service are a finding, not a reason to say nothing.
+    let groups = tokio::time::timeout(GROUPS_MAX, service.groups().count()).await;
     Ok(ClusterStatusAck {
         cluster_id: service.data_dir.meta().cluster_id.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -36,8 +40,7 @@ pub(super) async fn status(core: Arc<Core>, _request: ClusterStatus) -> Result<C
         topics: count(state.topics().len()),
         partitions: count(partitions.len()),
         offline: offline.collect(),
-        // Groups that are out of service are a finding, not a reason to say nothing.
-        groups: count(service.groups().count().await.unwrap_or_default()),
+        groups: count(groups.map_or(0, Result::unwrap_or_default)),
         plugins: count(state.plugins().count()),
         pipelines: count(state.pipelines().len()),
         ready: !findings.iter().any(|finding| finding.cause.makes_unready()),

@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) observer: Arc<Observer>,
     pub(crate) connections: AtomicU64,
+    /// Connections that the listener refused before the door saw them.
+    pub(crate) refused_early: Arc<AtomicU64>,
 }
 
 impl Core {

@@ -89,10 +89,7 @@ async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
         }
         Err(error) => {
             let code = match error {
-                Error::Failure(_) => {
-                    stats.door.refuse(Refused::Unauthenticated);
-                    CloseCode::Unauthenticated
-                }
+                Error::Failure(_) => CloseCode::Unauthenticated,
                 Error::Protocol(_) => {
                     stats.door.refuse(Refused::Protocol);
                     CloseCode::Protocol
@@ -141,6 +138,7 @@ async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(Greeted, 
             Ok((greeted, writer, reader))
         }
         Err(failure) => {
+            core.service.stats().door.refuse(Refused::Unauthenticated);
             // Whoever tries tokens pays a connection and a pause for each.
             tokio::time::sleep(Duration::from_millis(WRONG_TOKEN_MS)).await;
             writer.fail(&frame.header, &failure).await?;

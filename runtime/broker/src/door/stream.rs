@@ -180,7 +180,9 @@ fn outcome(frame: &OutFrame) -> Result<(), ErrorCode> {
     }
     let Ok(Failure { code, message }) = Failure::decode_body(&frame.body) else { return Err(ErrorCode::Internal) };
     let api = ApiKey::from_wire(frame.api).map_or("unknown", ApiKey::name);
-    if code == ErrorCode::Internal {
+    if code == ErrorCode::Forbidden {
+        // The guard has said it, with the token's name.
+    } else if code == ErrorCode::Internal {
         tracing::error!(api, request = frame.correlation, %message, "request failed inside the broker");
     } else {
         tracing::debug!(api, request = frame.correlation, ?code, %message, "request refused");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millstream_console::metrics as m;
@@ -179,13 +180,14 @@ fn log(log: &LogStats, page: &mut Page) {
 
 fn door(core: &Core, stats: &Stats, page: &mut Page) {
     let door = &stats.door;
-    let connections = core.service.connections.load(std::sync::atomic::Ordering::Relaxed);
+    let connections = core.service.connections.load(Ordering::Relaxed);
     page.put(&m::DOOR_CONNECTIONS, &[], u64::from(connections));
     page.put(&m::DOOR_SESSIONS, &[], door.sessions.get());
     page.put(&m::DOOR_STREAMS, &[], door.streams.get());
     page.put(&m::DOOR_RECEIVED, &[], door.received_bytes.get());
     page.put(&m::DOOR_SENT, &[], door.sent_bytes.get());
     page.put(&m::DOOR_HANDSHAKE_FAILURES, &[], door.handshake_failures.get());
+    page.put(&m::DOOR_REFUSED, &["handshakes_max"], core.refused_early.load(Ordering::Relaxed));
     door.refused().iter().for_each(|(why, count)| page.put(&m::DOOR_REFUSED, &[why.name()], *count));
     door.produce_refused.get().iter().for_each(|(reason, count)| page.put(&m::PRODUCE_REFUSED, &[reason], *count));
     for (api, outcomes, took) in door.requests() {
