@@ -51,7 +51,8 @@ impl Session {
         {
             command.env_remove(variable);
         }
-        command.env("COLUMNS", "100");
+        // Any free port for the console: the usual one is one for all.
+        command.env("COLUMNS", "100").env("MILLSTREAM_HTTP", "127.0.0.1:0");
         command
     }
 

@@ -15,7 +15,7 @@ use crate::allocation::bounded;
 /// Most bytes of records that the targets let a codec give.
 const DECOMPRESSED_MAX: usize = 256 << 10;
 /// What compressed records may take besides: their bytes decompressed in a buffer that grew by doubling, and the
-/// columns made of them; lz4's two blocks of 4 MiB, snappy's and gzip's tables.
+/// columns made of them; lz4's two blocks of 4 MiB each, snappy's and gzip's tables.
 const CODEC_ALLOWANCE: usize = 6 * DECOMPRESSED_MAX + (9 << 20);
 
 pub(super) const BATCHES: Target = Target {

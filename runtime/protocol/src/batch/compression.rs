@@ -72,6 +72,8 @@ const XERIAL_MAGIC_LEN: usize = 8;
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 /// A snappy copy of 64 bytes takes 3, so nothing expands more than this.
 const SNAPPY_EXPANSION_MAX: usize = 22;
+/// What a frame of lz4 begins with.
+const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// Kafka's defaults for the codecs that have levels.
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
@@ -159,6 +161,10 @@ pub(super) fn decompress(codec: Compression, compressed: &[u8], limit: usize) ->
         Compression::None => Ok(compressed.to_vec()),
         Compression::Gzip => read_limited(codec, flate2::bufread::MultiGzDecoder::new(compressed), compressed, limit),
         Compression::Snappy => decompress_snappy(compressed, limit),
+        // Frames of the legacy format, which Kafka never had, cost two blocks of 8 MiB before their first byte.
+        Compression::Lz4 if !compressed.is_empty() && !compressed.starts_with(&LZ4_MAGIC) => {
+            Err(Error::Decompress { codec, reason: "it does not begin as a frame does".into() })
+        }
         Compression::Lz4 => read_limited(codec, lz4_flex::frame::FrameDecoder::new(compressed), compressed, limit),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(failed)?;
