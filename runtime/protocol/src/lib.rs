@@ -9,6 +9,7 @@
 //! - [`frame`]: the 20-byte frame header around every native message.
 //! - [`message`]: the bodies, one rkyv archive each.
 //! - [`partitioner`]: which partition a key belongs to.
+//! - [`pool`]: large buffers, used again.
 
 pub mod access;
 pub mod batch;
@@ -19,6 +20,7 @@ pub mod ids;
 pub mod message;
 pub mod partitioner;
 pub mod secret;
+pub mod pool;
 
 pub use columns::{Columns, Row};
 pub use error::{ErrorCode, Failure};
