@@ -19,8 +19,8 @@ pub mod frame;
 pub mod ids;
 pub mod message;
 pub mod partitioner;
-pub mod secret;
 pub mod pool;
+pub mod secret;
 
 pub use columns::{Columns, Row};
 pub use error::{ErrorCode, Failure};
