@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, check_batch, decode_batch};
-use millstream_protocol::{Columns, Offset};
+use millstream_protocol::{Columns, Offset, pool};
 
 use crate::epochs::Epochs;
 use crate::error::Error;
@@ -139,7 +139,7 @@ impl Reader {
     ) -> Result<Bytes, Error> {
         let left = usize::try_from(segment.size() - position).unwrap_or(usize::MAX);
         let want = bytes_max.max(first.total_len()).min(left);
-        let mut bytes = Vec::new();
+        let mut bytes = pool::take(want);
         read_full_at(file, position, want, &mut bytes).map_err(|e| segment.io(e))?;
         let verify = self.shared.verify_reads.load(Ordering::Relaxed);
         let epochs = self.shared.epochs.load();
@@ -173,7 +173,7 @@ impl Reader {
         }
         self.check_stop(segment, &bytes, (position, taken))?;
         bytes.truncate(taken);
-        Ok(Bytes::from(bytes))
+        Ok(bytes.freeze())
     }
 
     /// Tells a batch that is cut off by the size of the read from bytes that are no batch.

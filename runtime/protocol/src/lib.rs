@@ -9,6 +9,7 @@
 //! - [`frame`]: the 20-byte frame header around every native message.
 //! - [`message`]: the bodies, one rkyv archive each.
 //! - [`partitioner`]: which partition a key belongs to.
+//! - [`pool`]: large buffers, used again.
 
 pub mod access;
 pub mod batch;
@@ -18,6 +19,7 @@ pub mod frame;
 pub mod ids;
 pub mod message;
 pub mod partitioner;
+pub mod pool;
 pub mod secret;
 
 pub use columns::{Columns, Row};

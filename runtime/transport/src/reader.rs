@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use millstream_protocol::frame::{self, FLAG_END, FLAG_FAILURE, HEADER_LEN};
 use millstream_protocol::message::{Api, ApiKey, Body};
+use millstream_protocol::pool::{self, Buffer};
 use millstream_protocol::{ErrorCode, Failure};
 
 use crate::Error;
@@ -84,7 +85,7 @@ pub struct FrameReader {
 struct Partial {
     header: frame::Header,
     len: usize,
-    buffer: BytesMut,
+    buffer: Buffer,
 }
 
 impl FrameReader {
@@ -154,7 +155,7 @@ impl FrameReader {
         }
         let header = frame::decode_header(&bytes, limit)?;
         let len = header.body_len as usize + header.payload_len as usize;
-        Ok(Some(Partial { header, len, buffer: BytesMut::new() }))
+        Ok(Some(Partial { header, len, buffer: Buffer::default() }))
     }
 
     /// Moves buffered chunks into the frame's own buffer, up to the frame's end.
@@ -163,7 +164,7 @@ impl FrameReader {
             let missing = partial.len - partial.buffer.len();
             if partial.buffer.is_empty() {
                 // The whole length was checked against the session's limit.
-                partial.buffer.reserve(partial.len);
+                partial.buffer = pool::take(partial.len);
             }
             let chunk = self.take_from_front(missing);
             partial.buffer.extend_from_slice(&chunk);

@@ -65,7 +65,7 @@ pub(crate) struct Tuning {
     pub(crate) batch_bytes: Option<u64>,
 }
 
-fn compression(text: &str) -> Result<Compression, String> {
+pub(crate) fn compression(text: &str) -> Result<Compression, String> {
     text.parse().map_err(|_| "write none, gzip, snappy, lz4 or zstd".to_owned())
 }
 

@@ -7,6 +7,7 @@ use super::Compression;
 use super::compression::Encoder;
 use super::header::{BatchHeader, HEADER_LEN, stamp_crc};
 use super::varint::{Scratch, put_varint, varint_len};
+use crate::pool::{self, Buffer};
 use crate::{LeaderEpoch, Offset, ProducerId};
 
 /// Collects records and turns them into a batch with base offset 0 and leader epoch -1, as producers
@@ -14,7 +15,7 @@ use crate::{LeaderEpoch, Offset, ProducerId};
 pub struct BatchBuilder {
     encoder: Encoder,
     /// Room for the header, then the encoded records.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     records: i32,
     base_timestamp: i64,
     max_timestamp: i64,
@@ -34,7 +35,7 @@ impl BatchBuilder {
     pub fn new(compression: Compression) -> Self {
         BatchBuilder {
             encoder: Encoder::new(compression),
-            buffer: vec![0; HEADER_LEN],
+            buffer: with_header_room(HEADER_LEN),
             records: 0,
             base_timestamp: -1,
             max_timestamp: -1,
@@ -158,21 +159,27 @@ impl BatchBuilder {
         self.records = 0;
         header.encode(batch.first_chunk_mut().expect("room for the header was made first"));
         stamp_crc(&mut batch);
-        Bytes::from(batch)
+        batch.freeze()
     }
 
     /// Takes the buffer (compressed if asked for) and leaves one of the same size behind.
-    fn take_records(&mut self) -> Vec<u8> {
+    fn take_records(&mut self) -> Buffer {
         if self.encoder.codec() == Compression::None {
-            let mut next = Vec::with_capacity(self.buffer.len());
-            next.resize(HEADER_LEN, 0);
+            let next = with_header_room(self.buffer.len());
             return std::mem::replace(&mut self.buffer, next);
         }
-        let mut batch = vec![0; HEADER_LEN];
+        let mut batch = with_header_room(HEADER_LEN);
         self.encoder.encode(&self.buffer[HEADER_LEN..], &mut batch);
         self.buffer.truncate(HEADER_LEN);
         batch
     }
+}
+
+/// A buffer for `bytes` in which the header's room is taken.
+fn with_header_room(bytes: usize) -> Buffer {
+    let mut buffer = pool::take(bytes);
+    buffer.resize(HEADER_LEN, 0);
+    buffer
 }
 
 fn nullable_len(part: Option<&[u8]>) -> usize {
