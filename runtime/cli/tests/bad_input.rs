@@ -117,6 +117,10 @@ fn the_commented_configurations_are_valid() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     for entry in std::fs::read_dir(&config).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            // Grafana's and Prometheus's.
+            continue;
+        }
         let dir = tempfile::tempdir().unwrap();
         check(dir.path(), &["serve", "--check", "--config", path.to_str().unwrap()], 0, &["Valid"]);
     }

@@ -107,6 +107,20 @@ impl Attempt {
         self.runner.stats()
     }
 
+    /// Records that the next turn will hand over: known before guests see them, who may take long.
+    ///
+    /// # Errors
+    /// Records that can't be decoded.
+    pub fn upcoming(&mut self) -> Result<usize, Failure> {
+        if self.ending || self.stop.is_some() || self.runner.is_full() {
+            return Ok(0);
+        }
+        if self.ready.is_empty() {
+            self.decode()?;
+        }
+        Ok(self.ready.front().map_or(0, |(columns, _)| columns.len()))
+    }
+
     /// Goes on by itself as far as it can. Outputs are to be carried out before anything else happens.
     ///
     /// # Errors

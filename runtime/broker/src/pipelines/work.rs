@@ -229,10 +229,10 @@ impl<'w> Attempt<'w> {
             if self.work.home.ending.is_set() {
                 self.core.end();
             }
+            // Seen from outside before guests are called: a call may hang.
+            let upcoming = self.core.upcoming()?;
+            self.work.shared.records_in.fetch_add(upcoming as u64, Ordering::Relaxed);
             let next = self.core.next(&mut out)?;
-            if let Next::Fed { records } = next {
-                self.work.shared.records_in.fetch_add(records as u64, Ordering::Relaxed);
-            }
             self.carry_out(&mut out)?;
             match next {
                 Next::Ended => return Ok(()),
