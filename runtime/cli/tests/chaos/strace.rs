@@ -62,7 +62,7 @@ fn start(pid: u32, faults: &[&str], file: Option<&Path>) -> Result<Attached, Str
 impl Drop for Attached {
     fn drop(&mut self) {
         // It lets go of the server when it is told to end.
-        super::support::shell(&format!("kill -INT {} 2>/dev/null || true", self.child.id()));
+        super::support::shell(&format!("kill -TERM {} 2>/dev/null || true", self.child.id()));
         let _ = self.child.wait();
     }
 }
