@@ -27,6 +27,13 @@ impl<S: Storage> Log<S> {
         if before <= start {
             return Ok(());
         }
+        if before == self.end && self.active.segment.size() > 0 {
+            // The last segment makes room only when another one follows it.
+            match self.roll() {
+                Err(Error::DiskFull) => {}
+                rolled => rolled?,
+            }
+        }
         self.raise_start(before)?;
         self.delete_obsolete().map(drop)
     }
@@ -60,7 +67,8 @@ impl<S: Storage> Log<S> {
             over.count()
         });
         match by_age.max(by_size) {
-            0 => Ok(0),
+            // A segment that was the last one when its records were deleted.
+            0 => self.delete_obsolete(),
             deleted => {
                 self.raise_start(segments[deleted].base.max(self.start_offset()))?;
                 self.delete_obsolete()

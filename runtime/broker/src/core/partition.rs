@@ -112,7 +112,8 @@ impl<S: Storage, W> Partition<S, W> {
             Err(error) => {
                 let failure = self.failure(&error);
                 out.push(Effect::Answer(waiter, Err(failure.clone())));
-                if is_fatal(&error) { Err(failure) } else { Ok(()) }
+                // Short of file descriptors, for example, a segment can't be begun now, but maybe later.
+                if self.log.is_fenced() { Err(failure) } else { Ok(()) }
             }
         }
     }
@@ -293,11 +294,6 @@ pub fn failure_of(error: &log::Error, topic: &str, index: PartitionIndex) -> Fai
         _ => format!("{topic}/{index}: {error}"),
     };
     Failure::new(code, message)
-}
-
-/// Whether the log must not be written any more.
-fn is_fatal(error: &log::Error) -> bool {
-    matches!(code_of(error), ErrorCode::CorruptData | ErrorCode::StorageUnavailable)
 }
 
 /// The log's errors by what the caller does next.

@@ -3,9 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::support::Server;
 use super::tell;
+
+/// How long a tracer may take to end by itself.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// The tracer is there, and may trace.
 pub(crate) struct Strace(());
@@ -61,8 +65,13 @@ fn start(pid: u32, faults: &[&str], file: Option<&Path>) -> Result<Attached, Str
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // It lets go of the server when it is told to end.
-        super::support::shell(&format!("kill -INT {} 2>/dev/null || true", self.child.id()));
+        // It lets go of the server when it is told to end. One whose server ended in the middle of a delay may miss that.
+        super::support::shell(&format!("kill -TERM {} 2>/dev/null || true", self.child.id()));
+        let told = Instant::now();
+        while told.elapsed() < TOLD && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
