@@ -102,8 +102,17 @@ impl<S: Storage> Log<S> {
         if obsolete == 0 {
             return Ok(0);
         }
+        if self.sync.folder {
+            // The names of later segments are on the disk before those of earlier ones are taken off it.
+            let synced = self.storage.sync_dir();
+            self.or_fence("the folder", synced)?;
+        }
         self.shared.segments.store(Arc::new(segments[obsolete..].to_vec()));
         self.shared.opened.store(None);
+        if segments.len() - obsolete == 1 {
+            // What waits for a sync belongs to deleted segments, whose room would stay taken while it is open.
+            self.sync.closed.clear();
+        }
         for segment in &segments[..obsolete] {
             self.delete_segment(segment)?;
             self.shared.deleted_segments.fetch_add(1, Ordering::Relaxed);
