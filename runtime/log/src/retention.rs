@@ -67,8 +67,12 @@ impl<S: Storage> Log<S> {
             over.count()
         });
         match by_age.max(by_size) {
-            // A segment that was the last one when its records were deleted.
-            0 => self.delete_obsolete(),
+            // A segment that was the last one when its records were deleted: what producers sent in it is kept first.
+            0 if segments.get(1).is_some_and(|next| next.base <= self.start_offset()) => {
+                self.raise_start(self.start_offset())?;
+                self.delete_obsolete()
+            }
+            0 => Ok(0),
             deleted => {
                 self.raise_start(segments[deleted].base.max(self.start_offset()))?;
                 self.delete_obsolete()
