@@ -67,8 +67,12 @@ impl<S: Storage> Log<S> {
             over.count()
         });
         match by_age.max(by_size) {
-            // A segment that was the last one when its records were deleted.
-            0 => self.delete_obsolete(),
+            // A segment that was the last one when its records were deleted: what producers sent in it is kept first.
+            0 if segments.get(1).is_some_and(|next| next.base <= self.start_offset()) => {
+                self.raise_start(self.start_offset())?;
+                self.delete_obsolete()
+            }
+            0 => Ok(0),
             deleted => {
                 self.raise_start(segments[deleted].base.max(self.start_offset()))?;
                 self.delete_obsolete()
@@ -102,8 +106,17 @@ impl<S: Storage> Log<S> {
         if obsolete == 0 {
             return Ok(0);
         }
+        if self.sync.folder {
+            // The names of later segments are on the disk before those of earlier ones are taken off it.
+            let synced = self.storage.sync_dir();
+            self.or_fence("the folder", synced)?;
+        }
         self.shared.segments.store(Arc::new(segments[obsolete..].to_vec()));
         self.shared.opened.store(None);
+        if segments.len() - obsolete == 1 {
+            // What waits for a sync belongs to deleted segments, whose room would stay taken while it is open.
+            self.sync.closed.clear();
+        }
         for segment in &segments[..obsolete] {
             self.delete_segment(segment)?;
             self.shared.deleted_segments.fetch_add(1, Ordering::Relaxed);
