@@ -63,7 +63,7 @@ fn each_token_does_its_job_and_no_other() {
         "",
     );
     assert_eq!(read, "one\ntwo\n");
-    refused(&server, &billing, &["produce", "orders"], 4, "write:topic:orders");
+    refused(&server, &billing, &["produce", "orders"], 4, "a token with `write` on a topic");
     assert_eq!(allowed(&server, &team, &["topic", "list"], ""), "");
     allowed(&server, &team, &["topic", "create", "team-a.clicks"], "");
     assert!(allowed(&server, &team, &["topic", "list"], "").contains("team-a.clicks"));

@@ -102,7 +102,11 @@ impl Caller {
     /// `Forbidden`.
     pub(crate) fn need_somewhere(&self, right: Right, resource: Resource) -> Result<(), Failure> {
         match self.known()? {
-            Some(known) if !rights_anywhere(&known.rights, resource).has(right) => Err(refusal(right, resource, "*")),
+            Some(known) if !rights_anywhere(&known.rights, resource).has(right) => {
+                let (right, kind) = (right.name(), resource.name());
+                let message = format!("not authorised: it takes a token with `{right}` on a {kind}");
+                Err(Failure::new(ErrorCode::Forbidden, message))
+            }
             _ => Ok(()),
         }
     }
