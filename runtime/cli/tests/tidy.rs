@@ -105,7 +105,8 @@ fn no_log_field_hides_the_line() {
     let mut broken = Vec::new();
     for (path, text) in sources() {
         for (number, line) in text.lines().enumerate() {
-            let field = ["%mess", "?mess", "!(mess"].iter().any(|start| line.contains(&format!("{start}age,")));
+            let shorthand = [", %mess", "(%mess", ", ?mess", "(?mess", "!(mess"];
+            let field = shorthand.iter().any(|start| line.contains(&format!("{start}age,")));
             if field && (line.contains("tracing::") || line.contains(", \"")) {
                 broken.push(format!("{path}:{}: {}", number + 1, line.trim()));
             }
