@@ -81,6 +81,7 @@ fn log_lines_are_objects_with_the_numbers_of_connection_and_request() {
     let found = lines.iter().find(|line| line["message"] == "request refused").unwrap_or_else(|| panic!("{text}"));
     assert_eq!(found["code"], "UnknownPipeline", "{found}");
     assert!(found["request"].is_u64() && found["level"] == "DEBUG", "{found}");
+    assert_eq!(found["reason"], "pipeline `nothing` does not exist");
     let connection = &found["spans"][0];
     assert!(connection["name"] == "connection" && connection["connection"].is_u64(), "{found}");
     assert!(connection["client"].as_str().is_some_and(|client| !client.is_empty()), "{found}");

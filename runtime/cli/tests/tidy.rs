@@ -99,6 +99,22 @@ fn nothing_is_left_unfinished() {
     report("these lines are left unfinished", &broken);
 }
 
+/// A log line's text is its `message`: a field of that name would hide it, or be hidden, in JSON.
+#[test]
+fn no_log_field_hides_the_line() {
+    let mut broken = Vec::new();
+    for (path, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            let shorthand = [", %mess", "(%mess", ", ?mess", "(?mess", "!(mess"];
+            let field = shorthand.iter().any(|start| line.contains(&format!("{start}age,")));
+            if field && (line.contains("tracing::") || line.contains(", \"")) {
+                broken.push(format!("{path}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    report("these log lines have a field `message`", &broken);
+}
+
 /// Crates of the workspace that a crate may use, and outside crates that only some may use.
 struct Directions {
     may_use: BTreeMap<&'static str, &'static [&'static str]>,

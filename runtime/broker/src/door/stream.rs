@@ -183,9 +183,9 @@ fn outcome(frame: &OutFrame) -> Result<(), ErrorCode> {
     if code == ErrorCode::Forbidden {
         // The guard has said it, with the token's name.
     } else if code == ErrorCode::Internal {
-        tracing::error!(api, request = frame.correlation, %message, "request failed inside the broker");
+        tracing::error!(api, request = frame.correlation, reason = %message, "request failed inside the broker");
     } else {
-        tracing::debug!(api, request = frame.correlation, ?code, %message, "request refused");
+        tracing::debug!(api, request = frame.correlation, ?code, reason = %message, "request refused");
     }
     Err(code)
 }

@@ -72,7 +72,7 @@ impl Work {
                 Exit::Ended => return self.shared.set_state(TaskState::Ended),
                 Exit::Failed(message) => {
                     tracing::warn!(pipeline = %self.spec.plan.name, topic = %self.spec.topic.name,
-                        partition = self.spec.partition.0, %message, "pipeline task failed");
+                        partition = self.spec.partition.0, reason = %message, "pipeline task failed");
                     self.log(Level::Error, &message);
                     return self.shared.set_state(TaskState::Failed(message));
                 }

@@ -80,7 +80,7 @@ impl LogStats {
         let full = Full { at: Instant::now(), bytes, message: message.to_owned() };
         let before = self.full.lock().unwrap_or_else(PoisonError::into_inner).replace(full);
         if before.is_none() {
-            tracing::warn!(message, "the disk is full: writes are refused until there is room");
+            tracing::warn!(reason = message, "the disk is full: writes are refused until there is room");
         }
     }
 
