@@ -37,8 +37,8 @@ pub(crate) struct Inspection {
     pub(crate) scanned_bytes: u64,
     /// Damage that is not in the records.
     pub(crate) mended: Vec<Finding>,
-    /// Producers' state before segments that nobody vouches for, where the file is of no use.
-    pub(crate) snapshots: Vec<(Offset, Vec<u8>)>,
+    /// Producers' state before segments that nobody vouches for; `None` where the file is right and may not be durable.
+    pub(crate) snapshots: Vec<(Offset, Option<Vec<u8>>)>,
 }
 
 pub(crate) struct Torn {
@@ -71,7 +71,7 @@ struct Inspector<'a> {
     epochs: Option<Epochs>,
     scanned_bytes: u64,
     mended: Vec<Finding>,
-    snapshots: Vec<(Offset, Vec<u8>)>,
+    snapshots: Vec<(Offset, Option<Vec<u8>>)>,
 }
 
 /// # Errors
@@ -101,7 +101,8 @@ pub(crate) fn inspect(storage: &dyn Storage, config: &Config, now_ms: i64) -> Re
     inspection.leftovers.extend(unfinished.into_iter().filter(|name| names.contains(name)));
     let kept = |base: Offset| inspection.segments.iter().any(|segment| segment.base == base);
     let stray = names.iter().filter(|name| match names::parse(name) {
-        Some((base, Kind::Snapshot)) => base > inspection.end || !(kept(base) || base == inspection.end),
+        // At the end it may be what is left of a segment that was begun and lost.
+        Some((base, Kind::Snapshot)) => !kept(base) && !(base == inspection.end && snapshot::is_whole(storage, base)),
         Some((base, _)) => !kept(base),
         None => false,
     });
@@ -374,7 +375,7 @@ impl Inspector<'_> {
             let Some((position, reason)) = stop else {
                 valid += segment.size;
                 self.check_mark(segment, segment.size)?;
-                self.keep_snapshot(&segments[at..])?;
+                self.keep_snapshot(&segments[at..]);
                 continue;
             };
             if self.strict || self.vouched(segment) > position {
@@ -394,16 +395,11 @@ impl Inspector<'_> {
 
     /// After the first of these segments was scanned: whether the snapshot before the next one is as it should be, or
     /// has to be made again. Retention relies on it.
-    fn keep_snapshot(&mut self, segments: &[Found]) -> Result<(), Error> {
-        let [scanned, next, ..] = segments else { return Ok(()) };
-        let name = Kind::Snapshot.name(next.base);
-        let bytes = read_file(self.storage, &name).map_err(|e| Error::io(name, e))?;
-        let good = bytes.and_then(|bytes| snapshot::decode(&bytes)).is_some_and(|found| found.offset == next.base);
-        if !good {
-            let made = snapshot::encode(next.base, scanned.appended_ms, &self.snapshot.producers);
-            self.snapshots.push((next.base, made));
-        }
-        Ok(())
+    fn keep_snapshot(&mut self, segments: &[Found]) {
+        let [scanned, next, ..] = segments else { return };
+        let make = || snapshot::encode(next.base, scanned.appended_ms, &self.snapshot.producers);
+        let made = (!snapshot::is_whole(self.storage, next.base)).then(make);
+        self.snapshots.push((next.base, made));
     }
 
     /// Bytes of a segment that the mark vouches for.

@@ -329,6 +329,10 @@ impl<S: Storage> Log<S> {
     /// Writes the producers' state as of the end of the log; not synced.
     pub(crate) fn write_snapshot(&self) -> io::Result<Arc<dyn File>> {
         let name = Kind::Snapshot.name(self.end);
+        if snapshot::is_whole(&*self.storage, self.end) {
+            // Written before, at the same end. It may be all that tells of batches which are deleted: never torn.
+            return self.storage.open(&name);
+        }
         let bytes = snapshot::encode(self.end, self.active.last_ms, &self.producers);
         let written = self.storage.create(&name).and_then(|file| {
             write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)?;

@@ -107,10 +107,13 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
     for (offset, bytes) in &found.snapshots {
         let name = Kind::Snapshot.name(*offset);
         // The mark passes these segments now, so it is to be durable like everything before it.
-        let written = storage.create(&name).and_then(|file| {
-            write_all_at(&*file, &mut [IoSlice::new(bytes)], 0)?;
-            file.sync_data()
-        });
+        let written = match bytes {
+            None => storage.open(&name).and_then(|file| file.sync_data()),
+            Some(bytes) => storage.create(&name).and_then(|file| {
+                write_all_at(&*file, &mut [IoSlice::new(bytes)], 0)?;
+                file.sync_data()
+            }),
+        };
         match written.map_err(|e| Error::io(name.clone(), e)) {
             // Only a shortcut: a full disk must not keep the log closed.
             Err(Error::DiskFull) => delete_if_there(storage, &name).map_err(|e| Error::io(name, e))?,
