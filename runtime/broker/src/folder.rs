@@ -2,19 +2,20 @@
 //! and getting rid of deleted ones. Data is deleted only for a topic id that metadata says was deleted; what
 //! is not known is left alone.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
-use millstream_log::Recovery;
+use millstream_log::{Finding, Recovery, Volume, delete_if_there, read_file, replace_file, split_path};
 use millstream_protocol::{ErrorCode, Failure, PartitionIndex, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
-use crate::data_dir::{sync_dir, write_file};
+use crate::data_dir::TOPICS;
+use crate::sealed;
 use crate::shard::Spec;
 
-const IDENTITY_FILE: &str = "partition.json";
+pub(crate) const IDENTITY_FILE: &str = "partition.json";
 const DELETED_SUFFIX: &str = ".deleted";
+/// 2 added the checksum.
+const FORMAT_VERSION: u32 = 2;
 
 /// Whose folder it is.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,67 +26,87 @@ struct Identity {
     partition: u32,
 }
 
+/// A partition's folder, as the one who opens it knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub id: TopicPartition,
+    pub topic: &'a str,
+    /// On the volume.
+    pub folder: &'a str,
+    /// It existed before, so a missing one is a loss.
+    pub must_exist: bool,
+}
+
 /// Where a partition lives.
-pub(crate) fn path_of(topics: &Path, topic: &str, partition: PartitionIndex) -> PathBuf {
-    topics.join(format!("{topic}-{partition}"))
+pub fn path_of(topic: &str, partition: PartitionIndex) -> String {
+    format!("{TOPICS}/{topic}-{partition}")
 }
 
 /// Makes sure that the folder exists and is this partition's.
 ///
 /// # Errors
 /// `CorruptData` when it is another's, or is missing although it existed before.
-pub(crate) fn claim(spec: &Spec) -> Result<(), Failure> {
-    let shown = spec.folder.display();
+pub fn claim(volume: &dyn Volume, place: Place<'_>) -> Result<(), Failure> {
+    let shown = volume.show(place.folder);
     let io = |e: io::Error| {
         let code = code_of_io(&e);
         let advice = if code == ErrorCode::DiskFull { ": free some space on the broker's disk" } else { "" };
         Failure::new(code, format!("folder {shown}: {e}{advice}"))
     };
-    match read_identity(&spec.folder).map_err(io)? {
-        Some(id) if id == spec.id => Ok(()),
+    match read_identity(volume, place.folder).map_err(io)? {
+        Some(id) if id == place.id => Ok(()),
         Some(id) => {
             let message =
-                format!("folder {shown} belongs to topic id {}, not {}: move it away", id.topic, spec.id.topic);
+                format!("folder {shown} belongs to topic id {}, not {}: move it away", id.topic, place.id.topic);
             Err(Failure::new(ErrorCode::CorruptData, message))
         }
-        None if spec.must_exist => {
+        None if place.must_exist => {
             let message = format!("folder {shown} is missing: restore it, or delete the topic");
             Err(Failure::new(ErrorCode::CorruptData, message))
         }
-        None => create(spec).map_err(io),
+        None => create(volume, place).map_err(io),
     }
 }
 
-fn create(spec: &Spec) -> io::Result<()> {
+fn create(volume: &dyn Volume, place: Place<'_>) -> io::Result<()> {
+    let (parent, name) = split_path(place.folder);
     // Its parent is there, or the data folder was taken away: then nothing may look as if it were well.
-    let fresh = match fs::create_dir(&spec.folder) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
-        created => created.map(|()| true)?,
-    };
+    let fresh = !volume.folders(parent)?.iter().any(|there| there == name);
+    volume.create(place.folder)?;
     let identity = Identity {
-        format_version: 1,
-        topic_id: spec.id.topic.to_string(),
-        topic: spec.topic.to_string(),
-        partition: spec.id.partition.0,
+        format_version: FORMAT_VERSION,
+        topic_id: place.id.topic.to_string(),
+        topic: place.topic.to_owned(),
+        partition: place.id.partition.0,
     };
-    let bytes = serde_json::to_vec(&identity).expect("a struct of plain fields");
-    let written = write_file(&spec.folder.join(IDENTITY_FILE), &bytes, 0o600);
-    let written = written.and_then(|()| sync_dir(spec.folder.parent().unwrap_or(Path::new("."))));
+    let written = volume
+        .open(place.folder)
+        .and_then(|storage| replace_file(&*storage, IDENTITY_FILE, &sealed::encode(&identity)))
+        .and_then(|()| volume.sync(parent));
     if written.is_err() && fresh {
         // It holds nothing yet, and would be a stranger. Failing again leaves it as one.
-        let _ = fs::remove_dir_all(&spec.folder);
+        let _ = remove(volume, &[place.folder.to_owned()]);
     }
     written
 }
 
 /// The partition a folder says it belongs to; `None` when it does not say.
-fn read_identity(folder: &Path) -> io::Result<Option<TopicPartition>> {
-    let bytes = match fs::read(folder.join(IDENTITY_FILE)) {
-        Ok(bytes) => bytes,
+///
+/// # Errors
+/// The folder can't be read; `InvalidData` when what it says is damaged.
+pub fn read_identity(volume: &dyn Volume, folder: &str) -> io::Result<Option<TopicPartition>> {
+    let bytes = match volume.open(folder).and_then(|storage| read_file(&*storage, IDENTITY_FILE)) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
-    let identity: Identity = serde_json::from_slice(&bytes)?;
+    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, format!("{IDENTITY_FILE}: {reason}"));
+    let version = sealed::peek::<Identity>(&bytes).map_err(invalid)?.format_version;
+    if version > FORMAT_VERSION {
+        return Err(invalid(format!("format version {version}, this broker knows up to {FORMAT_VERSION}")));
+    }
+    let identity: Identity = sealed::decode(&bytes, version == 1).map_err(invalid)?;
     let topic: TopicId = identity.topic_id.parse().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
     Ok(Some(TopicPartition { topic, partition: PartitionIndex(identity.partition) }))
 }
@@ -100,50 +121,59 @@ fn code_of_io(error: &io::Error) -> ErrorCode {
 
 /// Renames the folders of one deleted topic out of the way, in one step each, and gives the new names; they
 /// are to be removed by [`remove`]. Blocking.
-pub(crate) fn set_aside(topics: &Path, id: TopicId) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// The disk's.
+pub fn set_aside(volume: &dyn Volume, id: TopicId) -> io::Result<Vec<String>> {
     let mut aside = Vec::new();
-    for entry in fs::read_dir(topics)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for name in volume.folders(TOPICS)? {
+        let path = format!("{TOPICS}/{name}");
+        let is_aside = name.ends_with(DELETED_SUFFIX);
         // An unreadable identity is nobody's.
-        let owner = read_identity(&path).ok().flatten();
-        if owner.is_none_or(|owner| owner.topic != id) {
+        let Some(owner) = read_identity(volume, &path).ok().flatten().filter(|owner| owner.topic == id) else {
+            // All that a removal which was cut short may have left.
+            if is_aside && name.starts_with(&format!("{id}-")) && volume.open(&path)?.list()?.is_empty() {
+                aside.push(path);
+            }
             continue;
-        }
-        if name.ends_with(DELETED_SUFFIX) {
+        };
+        if is_aside {
             aside.push(path);
             continue;
         }
         // Not by its name, which may be as long as names can be.
-        let partition = owner.map_or(0, |owner| owner.partition.0);
-        let renamed = topics.join(format!("{id}-{partition}{DELETED_SUFFIX}"));
-        fs::rename(&path, &renamed)?;
+        let renamed = format!("{TOPICS}/{id}-{}{DELETED_SUFFIX}", owner.partition);
+        volume.rename(&path, &renamed)?;
         aside.push(renamed);
     }
-    sync_dir(topics)?;
+    volume.sync(TOPICS)?;
     Ok(aside)
 }
 
-/// Removes folders that were set aside, their identity last, so that a half-removed one is still known. Blocking.
-pub(crate) fn remove(folders: &[PathBuf]) -> io::Result<()> {
+/// Removes folders that were set aside, for good: their identity last, so that a half-removed one is still
+/// known, and durably, so that none comes back when its topic is forgotten. Blocking.
+///
+/// # Errors
+/// The disk's.
+pub fn remove(volume: &dyn Volume, folders: &[String]) -> io::Result<()> {
     for folder in folders {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_name() != IDENTITY_FILE {
-                fs::remove_file(entry.path())?;
-            }
+        let storage = volume.open(folder)?;
+        for name in storage.list()?.iter().filter(|name| *name != IDENTITY_FILE) {
+            storage.delete(name)?;
         }
-        fs::remove_dir_all(folder)?;
+        storage.sync_dir()?;
+        delete_if_there(&*storage, IDENTITY_FILE)?;
+        volume.remove(folder)?;
     }
-    Ok(())
+    volume.sync(TOPICS)
 }
 
 /// Folders that belong to no live or deleted topic: reported, never touched.
-pub(crate) fn warn_of_strangers(topics: &Path, known: impl Fn(TopicId) -> bool) -> io::Result<()> {
-    for entry in fs::read_dir(topics)? {
-        let path = entry?.path();
-        let folder = path.display();
-        match read_identity(&path) {
+pub(crate) fn warn_of_strangers(volume: &dyn Volume, known: impl Fn(TopicId) -> bool) -> io::Result<()> {
+    for name in volume.folders(TOPICS)? {
+        let path = format!("{TOPICS}/{name}");
+        let folder = volume.show(&path);
+        match read_identity(volume, &path) {
             Ok(Some(id)) if known(id.topic) => {}
             Ok(_) => tracing::warn!(%folder, "folder belongs to no known topic; it is left alone"),
             Err(error) => tracing::warn!(%folder, %error, "folder can't be identified; it is left alone"),
@@ -159,5 +189,13 @@ pub(crate) fn report_recovery(spec: &Spec, recovery: &Recovery) {
     if recovery.truncated_bytes > 0 {
         let bytes = recovery.truncated_bytes;
         tracing::warn!(topic, partition, bytes, "cut a torn tail: an unfinished write of before the last stop");
+    }
+    report_mended(topic, partition, &recovery.mended);
+}
+
+/// Tells which damaged files were made again.
+pub(crate) fn report_mended(topic: &str, partition: u32, mended: &[Finding]) {
+    for Finding { file, position, reason, .. } in mended {
+        tracing::warn!(topic, partition, file, position, reason, "mended a damaged file; no record was touched");
     }
 }

@@ -5,6 +5,7 @@
 //! way back: `door::subscribe` or `door::data` -> [`partition`], which reads the files where it is.
 //!
 //! - [`broker`]: starting and stopping.
+//! - [`verify`]: checking a folder that no broker owns.
 //! - [`config`], [`limits`]: everything that can be set.
 //! - [`data_dir`], [`folder`], [`credentials`]: what lies in the data folder.
 //! - `access`: tokens and what they open; `door::guard` says which right a request needs.
@@ -12,6 +13,9 @@
 //! - [`core`]: the decisions of shards, groups and pipeline tasks, without their threads.
 //! - [`stats`], [`observe`]: what is counted, and how the broker looks from outside.
 //! - [`service`]: what the parts offer each other; [`plugins`] and [`pipelines`] build on it.
+//!
+//! What is durable beside the logs ([`data_dir::prepare`], [`folder`], [`metadata::Store`], [`plugins::Store`]) sees its
+//! disk as a `millstream_log::Volume` and blocks; it is public so that the simulator can run it on its own disk.
 //!
 //! Threads: the caller's tokio runtime does network and coordination; shards, sync threads and the metadata store
 //! have threads of their own, so no async worker ever waits for a write or a sync.
@@ -26,7 +30,7 @@ mod credentials;
 pub mod data_dir;
 mod door;
 mod error;
-mod folder;
+pub mod folder;
 pub mod groups;
 pub mod limits;
 pub mod metadata;
@@ -34,10 +38,12 @@ mod observe;
 pub mod partition;
 pub mod pipelines;
 pub mod plugins;
+mod sealed;
 pub mod service;
 mod shard;
 mod stats;
 pub mod topics;
+pub mod verify;
 
 pub use broker::Broker;
 pub use config::{Config, HttpDoor, LogFormat};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use millstream_log::{Extent, Reader};
+use millstream_log::{Extent, Finding, Reader};
 use millstream_protocol::batch::split_batches;
 use millstream_protocol::message::{Acks, Position};
 use millstream_protocol::{ErrorCode, Failure, Offset, PartitionIndex, TopicPartition};
@@ -307,6 +307,11 @@ impl Partition {
 
     fn failure(&self, error: &millstream_log::Error) -> Failure {
         core::partition::failure_of(error, &self.topic, self.id.partition)
+    }
+
+    /// Damaged index files that reads came upon and that were made again.
+    pub(crate) fn take_mended(&self) -> Vec<Finding> {
+        self.reader.as_ref().map(Reader::take_mended).unwrap_or_default()
     }
 
     pub(crate) fn set_offline(&self, reason: Failure) {

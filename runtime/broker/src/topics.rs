@@ -70,10 +70,10 @@ impl Topics {
         for deleted in state.deleted_topics() {
             self.remove_files(deleted.id).await;
         }
-        let (topics, known) = (self.data_dir.topics(), Arc::clone(&state));
+        let (volume, known) = (Arc::clone(self.data_dir.volume()), Arc::clone(&state));
         let warned = tokio::task::spawn_blocking(move || {
             let deleted = |id| known.deleted_topics().iter().any(|topic| topic.id == id);
-            folder::warn_of_strangers(&topics, |id| known.topic_by_id(id).is_some() || deleted(id))
+            folder::warn_of_strangers(&*volume, |id| known.topic_by_id(id).is_some() || deleted(id))
         });
         if let Ok(Err(error)) = warned.await {
             tracing::warn!(%error, "topic folders can't be listed");
@@ -229,8 +229,8 @@ impl Topics {
             partition.set_offline(reason.clone());
         }
         // Before the name is free for a new topic, its folders are.
-        let (topics, id) = (self.data_dir.topics(), topic.id);
-        let renamed = tokio::task::spawn_blocking(move || folder::set_aside(&topics, id)).await;
+        let (volume, id) = (Arc::clone(self.data_dir.volume()), topic.id);
+        let renamed = tokio::task::spawn_blocking(move || folder::set_aside(&*volume, id)).await;
         if let Ok(Err(error)) = renamed {
             let message = format!("files of deleted topic `{}` can't be renamed: {error}", topic.name);
             return Err(Failure::new(ErrorCode::StorageUnavailable, message));
@@ -240,8 +240,9 @@ impl Topics {
 
     /// Removes what is left of a deleted topic's files. Failing is harmless: the next start tries again.
     async fn remove_files(&self, id: TopicId) {
-        let topics = self.data_dir.topics();
-        let removed = tokio::task::spawn_blocking(move || folder::remove(&folder::set_aside(&topics, id)?)).await;
+        let volume = Arc::clone(self.data_dir.volume());
+        let removed =
+            tokio::task::spawn_blocking(move || folder::remove(&*volume, &folder::set_aside(&*volume, id)?)).await;
         match removed {
             Ok(Ok(())) => {
                 if let Err(error) = self.metadata.submit(Command::ForgetDeleted { id }).await {
@@ -272,7 +273,7 @@ impl Topics {
         let spec = Spec {
             id: TopicPartition { topic: topic.id, partition },
             topic: topic.name.as_str().into(),
-            folder: folder::path_of(&self.data_dir.topics(), &topic.name, partition),
+            folder: folder::path_of(&topic.name, partition),
             config,
             durability,
             must_exist: partition.0 < topic.ready,

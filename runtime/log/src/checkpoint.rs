@@ -58,17 +58,22 @@ impl Checkpoint {
         Ok(newest(&read_file(storage, CHECKPOINT)?.unwrap_or_default()).map(|(_, state)| state))
     }
 
-    /// Opens the file; one without a valid slot is replaced, durably, by `fallback`.
+    /// Opens the file; a damaged one is replaced, durably, by the slot that is left, or by `fallback`.
     pub(crate) fn open(storage: &dyn Storage, fallback: State) -> io::Result<Self> {
-        let found = newest(&read_file(storage, CHECKPOINT)?.unwrap_or_default());
-        if found.is_none() {
-            let mut both = encode(0, &fallback).to_vec();
+        let bytes = read_file(storage, CHECKPOINT)?.unwrap_or_default();
+        let (sequence, state) = newest(&bytes).unwrap_or((0, fallback));
+        let mut current = (sequence, state);
+        if !faults(&bytes).is_empty() {
+            // The slots as if the state had been written twice, the newer one into its own place.
+            let newer = sequence + 1;
+            let (even, odd) = if newer.is_multiple_of(2) { (newer, sequence) } else { (sequence, newer) };
+            let mut both = encode(even, &state).to_vec();
             both.resize(SLOT_DISTANCE, 0);
-            both.extend_from_slice(&encode(1, &fallback));
+            both.extend_from_slice(&encode(odd, &state));
             replace_file(storage, CHECKPOINT, &both)?;
+            current = (newer, state);
         }
-        let file = storage.open(CHECKPOINT)?;
-        Ok(Checkpoint { file, current: Mutex::new(found.unwrap_or((1, fallback))) })
+        Ok(Checkpoint { file: storage.open(CHECKPOINT)?, current: Mutex::new(current) })
     }
 
     /// Changes the state. It is durable only when `sync` says so.
@@ -128,4 +133,22 @@ fn at<const N: usize>(slot: &[u8; SLOT_LEN], from: usize) -> [u8; N] {
 fn newest(file: &[u8]) -> Option<(u64, State)> {
     let slots = [decode(file), file.get(SLOT_DISTANCE..).and_then(decode)];
     slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence)
+}
+
+/// What is wrong with a file of this kind, and at which byte; empty for one that is as it was written.
+pub(crate) fn faults(file: &[u8]) -> Vec<(u64, String)> {
+    let mut faults = Vec::new();
+    for at in [0, SLOT_DISTANCE] {
+        if file.get(at..).and_then(decode).is_none() {
+            faults.push((at as u64, "checksum mismatch in this slot; the other one counts".to_owned()));
+        }
+    }
+    let gap = file.get(SLOT_LEN..SLOT_DISTANCE).unwrap_or_default();
+    if let Some(at) = gap.iter().position(|byte| *byte != 0) {
+        faults.push(((SLOT_LEN + at) as u64, "a byte between the slots, which are all zero".to_owned()));
+    }
+    if file.len() > SLOT_DISTANCE + SLOT_LEN {
+        faults.push(((SLOT_DISTANCE + SLOT_LEN) as u64, "the file is longer than it was written".to_owned()));
+    }
+    faults
 }

@@ -32,6 +32,10 @@ impl Epochs {
     }
 
     pub(crate) fn save(&self, storage: &dyn Storage) -> io::Result<()> {
+        replace_file(storage, EPOCHS, &self.encode())
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut file = MAGIC.to_vec();
         file.extend_from_slice(&VERSION.to_be_bytes());
         let count = u32::try_from(self.entries.len()).expect("leaders change far less often");
@@ -42,7 +46,7 @@ impl Epochs {
         }
         let crc = crc32c::crc32c(&file);
         file.extend_from_slice(&crc.to_be_bytes());
-        replace_file(storage, EPOCHS, &file)
+        file
     }
 
     /// The epoch that wrote `offset`.

@@ -157,8 +157,12 @@ impl LiveIndex {
         found.expect("memory does not fail").map(|at| self.time_entry(at))
     }
 
-    /// Writes both files whole and gives them back for a sync.
-    pub(crate) fn write(&self, storage: &dyn Storage) -> io::Result<[Arc<dyn File>; 2]> {
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// The contents of both files.
+    pub(crate) fn encode(&self) -> (Vec<u8>, Vec<u8>) {
         let mut offsets = Vec::with_capacity(self.offsets.len() * OFFSET_ENTRY_LEN);
         for at in 0..self.offsets.len() {
             let [packed] = self.offsets.get(at);
@@ -170,6 +174,12 @@ impl LiveIndex {
             times.extend_from_slice(&timestamp.to_be_bytes());
             times.extend_from_slice(&(relative as u32).to_be_bytes());
         }
+        (offsets, times)
+    }
+
+    /// Writes both files whole and gives them back for a sync.
+    pub(crate) fn write(&self, storage: &dyn Storage) -> io::Result<[Arc<dyn File>; 2]> {
+        let (offsets, times) = self.encode();
         let put = |kind: Kind, bytes: &[u8]| {
             let file = storage.create(&kind.name(self.base))?;
             write_all_at(&*file, &mut [IoSlice::new(bytes)], 0)?;
@@ -256,6 +266,11 @@ impl FileIndex {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Byte at which an entry begins.
+    pub(crate) fn position(&self, at: usize) -> u64 {
+        (at * self.entry_len) as u64
     }
 
     fn entry(&self, at: usize) -> io::Result<[u8; TIME_ENTRY_LEN]> {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use millstream_protocol::Offset;
 
-use crate::checkpoint::{Checkpoint, State};
+use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
 use crate::epochs::Epochs;
 use crate::error::Error;
+use crate::finding::Finding;
 use crate::index::{FileIndex, Indexer, LiveIndex, NO_TIMESTAMP, TimeEntry};
 use crate::names::{self, CHECKPOINT, EPOCHS, Kind, TEMPORARY};
 use crate::producers::Producers;
@@ -34,6 +35,10 @@ pub(crate) struct Inspection {
     /// Files that do not belong to what is kept.
     pub(crate) leftovers: Vec<String>,
     pub(crate) scanned_bytes: u64,
+    /// Damage that is not in the records.
+    pub(crate) mended: Vec<Finding>,
+    /// Producers' state before segments that nobody vouches for; `None` where the file is right and may not be durable.
+    pub(crate) snapshots: Vec<(Offset, Option<Vec<u8>>)>,
 }
 
 pub(crate) struct Torn {
@@ -65,6 +70,8 @@ struct Inspector<'a> {
     snapshot: Snapshot,
     epochs: Option<Epochs>,
     scanned_bytes: u64,
+    mended: Vec<Finding>,
+    snapshots: Vec<(Offset, Option<Vec<u8>>)>,
 }
 
 /// # Errors
@@ -79,13 +86,23 @@ pub(crate) fn inspect(storage: &dyn Storage, config: &Config, now_ms: i64) -> Re
     let state = saved.unwrap_or(State { start: first, ..State::default() });
     let epochs = Epochs::load(storage).map_err(|e| Error::io(EPOCHS, e))?;
     let snapshot = Snapshot::default();
-    let inspector = Inspector { storage, config, state, strict, snapshot, epochs, scanned_bytes: 0 };
+    let mut mended = Vec::new();
+    if let Some(bytes) = read_file(storage, CHECKPOINT).map_err(|e| Error::io(CHECKPOINT, e))? {
+        let faults = checkpoint::faults(&bytes).into_iter();
+        mended.extend(faults.map(|(position, reason)| Finding::derived(CHECKPOINT, position, reason)));
+    }
+    if epochs.is_none() && names.iter().any(|name| name == EPOCHS) {
+        mended.push(Finding::derived(EPOCHS, 0, "checksum mismatch; made again from the batches"));
+    }
+    let inspector =
+        Inspector { storage, config, state, strict, snapshot, epochs, scanned_bytes: 0, mended, snapshots: Vec::new() };
     let mut inspection = inspector.run(&bases, now_ms, &names)?;
     let unfinished = [CHECKPOINT, EPOCHS].map(|name| format!("{name}{TEMPORARY}"));
     inspection.leftovers.extend(unfinished.into_iter().filter(|name| names.contains(name)));
     let kept = |base: Offset| inspection.segments.iter().any(|segment| segment.base == base);
     let stray = names.iter().filter(|name| match names::parse(name) {
-        Some((base, Kind::Snapshot)) => base > inspection.end || !(kept(base) || base == inspection.end),
+        // At the end it may be what is left of a segment that was begun and lost.
+        Some((base, Kind::Snapshot)) => !kept(base) && !(base == inspection.end && snapshot::is_whole(storage, base)),
         Some((base, _)) => !kept(base),
         None => false,
     });
@@ -145,6 +162,8 @@ impl Inspector<'_> {
             torn,
             leftovers: Vec::new(),
             scanned_bytes: self.scanned_bytes,
+            mended: self.mended,
+            snapshots: self.snapshots,
             segments,
         })
     }
@@ -192,8 +211,14 @@ impl Inspector<'_> {
             && end == next
         {
             (segment.end, segment.largest_timestamp) = (end, largest);
-        } else if let Some((position, reason)) = self.scan_one(segment, false)? {
-            return Err(corrupt(segment, position, reason));
+        } else {
+            if self.storage.open(&Kind::Index.name(segment.base)).is_ok() {
+                let reason = "it does not fit the log; made again from it";
+                self.mended.push(Finding::derived(Kind::TimeIndex.name(segment.base), 0, reason));
+            }
+            if let Some((position, reason)) = self.scan_one(segment, false)? {
+                return Err(corrupt(segment, position, reason));
+            }
         }
         if segment.end != next {
             let reason = format!("the segment ends at offset {}, the next one begins at {next}", segment.end);
@@ -257,6 +282,8 @@ impl Inspector<'_> {
                 self.snapshot = snapshot;
                 return Ok(());
             }
+            let reason = "checksum mismatch; producers' state is made from the batches";
+            self.mended.push(Finding::derived(Kind::Snapshot.name(offset), 0, reason));
         }
         Ok(())
     }
@@ -348,6 +375,7 @@ impl Inspector<'_> {
             let Some((position, reason)) = stop else {
                 valid += segment.size;
                 self.check_mark(segment, segment.size)?;
+                self.keep_snapshot(&segments[at..]);
                 continue;
             };
             if self.strict || self.vouched(segment) > position {
@@ -363,6 +391,15 @@ impl Inspector<'_> {
             return Ok(Some(Torn { position, bytes: total - valid, reason }));
         }
         Ok(None)
+    }
+
+    /// After the first of these segments was scanned: whether the snapshot before the next one is as it should be, or
+    /// has to be made again. Retention relies on it.
+    fn keep_snapshot(&mut self, segments: &[Found]) {
+        let [scanned, next, ..] = segments else { return };
+        let make = || snapshot::encode(next.base, scanned.appended_ms, &self.snapshot.producers);
+        let made = (!snapshot::is_whole(self.storage, next.base)).then(make);
+        self.snapshots.push((next.base, made));
     }
 
     /// Bytes of a segment that the mark vouches for.

@@ -59,7 +59,7 @@ pub(crate) struct Active {
 #[derive(Default)]
 pub(crate) struct SyncState {
     pub(crate) durable: Offset,
-    /// Files of closed segments.
+    /// Files of closed segments: batches, indexes, producers' state.
     pub(crate) closed: Vec<Arc<dyn File>>,
     pub(crate) folder: bool,
     pub(crate) in_flight: bool,
@@ -319,13 +319,20 @@ impl<S: Storage> Log<S> {
             let _ = active.file.truncate(active.segment.size());
         }
         let closed = active.segment.closed(active.last_ms, keep);
-        let _ = self.write_snapshot();
+        // The mark that passes this segment says that producers' state before it can be relied on, too.
+        if let Ok(snapshot) = self.write_snapshot() {
+            self.sync.closed.push(snapshot);
+        }
         closed
     }
 
     /// Writes the producers' state as of the end of the log; not synced.
     pub(crate) fn write_snapshot(&self) -> io::Result<Arc<dyn File>> {
         let name = Kind::Snapshot.name(self.end);
+        if snapshot::is_whole(&*self.storage, self.end) {
+            // Written before, at the same end. It may be all that tells of batches which are deleted: never torn.
+            return self.storage.open(&name);
+        }
         let bytes = snapshot::encode(self.end, self.active.last_ms, &self.producers);
         let written = self.storage.create(&name).and_then(|file| {
             write_all_at(&*file, &mut [IoSlice::new(&bytes)], 0)?;
@@ -339,8 +346,8 @@ impl<S: Storage> Log<S> {
 
     /// Without syncs from outside (page cache durability) files would pile up: sync the oldest here.
     fn bound_unsynced(&mut self) -> Result<(), Error> {
-        // A closed segment has up to three files.
-        while self.sync.closed.len() > 3 * UNSYNCED_SEGMENTS_MAX {
+        // A closed segment has up to four files.
+        while self.sync.closed.len() > 4 * UNSYNCED_SEGMENTS_MAX {
             let oldest = self.sync.closed.remove(0);
             let synced = oldest.sync_data();
             self.or_fence("a closed segment", synced)?;

@@ -2,8 +2,8 @@
 //! reads files by position. It never takes a lock that an append waits for.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -12,7 +12,10 @@ use millstream_protocol::{Columns, Offset, pool};
 
 use crate::epochs::Epochs;
 use crate::error::Error;
+use crate::finding::Finding;
 use crate::index::TimeEntry;
+use crate::names::Kind;
+use crate::repair::index_of;
 use crate::segment::Segment;
 use crate::storage::{File, Storage, read_full_at};
 use crate::walk::{Step, Walk};
@@ -31,6 +34,9 @@ pub(crate) struct Shared {
     pub(crate) decompressed_bytes_max: AtomicUsize,
     /// The closed segment read last, kept open for the next read.
     pub(crate) opened: ArcSwapOption<(Offset, Arc<dyn File>)>,
+    /// What readers found wrong with indexes and made again, until the log's owner asks.
+    pub(crate) mended: Mutex<Vec<Finding>>,
+    pub(crate) index_interval_bytes: u64,
     /// Segments deleted since the log was opened.
     pub(crate) deleted_segments: AtomicU64,
 }
@@ -43,6 +49,9 @@ pub struct Extent {
     /// Since the log was opened.
     pub deleted_segments: u64,
 }
+
+/// Findings kept for the owner.
+const MENDED_MAX: usize = 64;
 
 /// Reads one log. Clones are cheap and all see the log as it is now.
 #[derive(Clone)]
@@ -92,12 +101,39 @@ impl Reader {
         let Some(file) = self.open(segment, offset, end)? else {
             return Err(segment.corrupt(0, format!("offset {offset} belongs here and is missing")));
         };
-        match segment.locate(&*self.shared.storage, &*file, offset)? {
+        let located = segment.locate(&*self.shared.storage, &*file, offset);
+        self.mend(segment);
+        match located? {
             Some(found) if found.1.base_offset <= offset => self.read_from(segment, &*file, found, (bytes_max, end)),
             found => {
                 let at = found.map_or(segment.size(), |found| found.0);
                 Err(segment.corrupt(at, format!("offset {offset} belongs before here and is missing")))
             }
+        }
+    }
+
+    /// Damage in indexes that any reader of this log came upon and mended since this was asked last.
+    pub fn take_mended(&self) -> Vec<Finding> {
+        std::mem::take(&mut *self.shared.mended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes the indexes of a closed segment again if one was found not to fit: it never misled anyone, but every read
+    /// would walk through the whole segment.
+    fn mend(&self, segment: &Segment) {
+        if !segment.take_suspicion() {
+            return;
+        }
+        let storage = &*self.shared.storage;
+        let made = index_of(storage, segment.base, self.shared.index_interval_bytes);
+        let reason = match made.map(|index| index.map(|index| index.replace(storage))) {
+            Ok(Some(Ok(()))) => "it did not fit the log; made again from it",
+            // A damaged segment is reported by whoever reads it.
+            Ok(None) => return,
+            Ok(Some(Err(_))) | Err(_) => "it does not fit the log and can't be made again now",
+        };
+        let mut mended = self.shared.mended.lock().unwrap_or_else(PoisonError::into_inner);
+        if mended.len() < MENDED_MAX {
+            mended.push(Finding::derived(Kind::Index.name(segment.base), 0, reason));
         }
     }
 
@@ -151,19 +187,14 @@ impl Reader {
             if taken > 0 && header.next_offset() > end {
                 break;
             }
-            let at = position + taken as u64;
-            if header.base_offset != expected {
-                let found = header.base_offset;
-                return Err(segment.corrupt(at, format!("a batch at offset {found} where {expected} belongs")));
-            }
-            if verify {
-                check_batch(batch).map_err(|e| segment.corrupt(at, e.to_string()))?;
-                if epochs.at(header.base_offset) != Some(header.leader_epoch) {
-                    let epoch = header.leader_epoch.0;
-                    return Err(
-                        segment.corrupt(at, format!("a batch with leader epoch {epoch}, which did not write it"))
-                    );
+            let epochs = verify.then_some(&**epochs);
+            if let Err(reason) = check_one(&header, batch, expected, epochs) {
+                // What comes before the damage is sound; whoever asks for the damaged batch itself learns of it.
+                if taken > 0 {
+                    bytes.truncate(taken);
+                    return Ok(bytes.freeze());
                 }
+                return Err(segment.corrupt(position, reason));
             }
             if header.next_offset() > end {
                 return Ok(Bytes::new());
@@ -171,17 +202,16 @@ impl Reader {
             taken += header.total_len();
             expected = header.next_offset();
         }
-        self.check_stop(segment, &bytes, (position, taken))?;
+        if taken == 0 {
+            self.check_stop(segment, &bytes, position)?;
+        }
         bytes.truncate(taken);
         Ok(bytes.freeze())
     }
 
-    /// Tells a batch that is cut off by the size of the read from bytes that are no batch.
-    fn check_stop(&self, segment: &Segment, bytes: &[u8], (position, taken): (u64, usize)) -> Result<(), Error> {
-        let at = position + taken as u64;
-        let rest = &bytes[taken..];
-        match BatchHeader::decode(rest) {
-            Err(millstream_protocol::batch::Error::Truncated { .. }) if taken > 0 => Ok(()),
+    /// Tells a batch that is not there from one that can't be.
+    fn check_stop(&self, segment: &Segment, bytes: &[u8], at: u64) -> Result<(), Error> {
+        match BatchHeader::decode(bytes) {
             Err(e) => Err(segment.corrupt(at, e.to_string())),
             Ok(header) if at + header.total_len() as u64 > segment.size() => {
                 Err(segment.corrupt(at, format!("a batch of {} bytes goes beyond the segment", header.total_len())))
@@ -222,6 +252,8 @@ impl Reader {
         let fits = |hint: TimeEntry| found.as_ref().is_some_and(|(_, header)| hint.names(header));
         if hint.is_some_and(|hint| hint.last_offset >= start && !fits(hint)) {
             // An index that doesn't fit is not believed, nor one that names what the segment does not have.
+            segment.suspect();
+            self.mend(segment);
             found = segment.locate(storage, &*file, segment.base.max(start))?;
         }
         let Some((position, _)) = found else { return Ok(None) };
@@ -261,6 +293,19 @@ impl Reader {
         let found = rows.timestamps.iter().position(|at| *at >= timestamp);
         Ok(found.map(|row| Offset(rows.offsets[row])))
     }
+}
+
+/// What is wrong with a batch; its checksum and epoch only count where `epochs` are given.
+fn check_one(header: &BatchHeader, batch: &[u8], expected: Offset, epochs: Option<&Epochs>) -> Result<(), String> {
+    if header.base_offset != expected {
+        return Err(format!("a batch at offset {} where {expected} belongs", header.base_offset));
+    }
+    let Some(epochs) = epochs else { return Ok(()) };
+    check_batch(batch).map_err(|e| e.to_string())?;
+    if epochs.at(header.base_offset) != Some(header.leader_epoch) {
+        return Err(format!("a batch with leader epoch {}, which did not write it", header.leader_epoch.0));
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Reader {

@@ -1,8 +1,9 @@
 //! The writing half of recovery: makes the folder be what [`crate::inspect`] found in it. Every step may be
 //! cut short by a crash and done again. At the end everything kept is on the disk and the mark says so.
 
-use std::sync::Arc;
+use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_protocol::Offset;
@@ -10,13 +11,14 @@ use millstream_protocol::Offset;
 use crate::checkpoint::{Checkpoint, Mark, State};
 use crate::config::Config;
 use crate::error::Error;
+use crate::finding::Finding;
 use crate::index::LiveIndex;
 use crate::inspect::{Found, Inspection, Torn, inspect};
 use crate::log::{Active, Log, SyncState};
-use crate::names::{CHECKPOINT, EPOCHS, Kind};
+use crate::names::{CHECKPOINT, EPOCHS, Kind, parse};
 use crate::reader::Shared;
 use crate::segment::{Live, Segment};
-use crate::storage::{Storage, delete_if_there};
+use crate::storage::{Storage, delete_if_there, write_all_at};
 
 /// What opening a log found and did; for the broker's log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Recovery {
     /// Indexes made anew.
     pub rebuilt_indexes: usize,
     pub scanned_bytes: u64,
+    /// Damage in files that are made from others, or exist twice; they were made again or are not relied on.
+    pub mended: Vec<Finding>,
 }
 
 pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> Result<(Log<S>, Recovery), Error> {
@@ -51,6 +55,8 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
         decompressed_bytes_max: AtomicUsize::new(config.decompressed_bytes_max),
         opened: ArcSwapOption::empty(),
         deleted_segments: AtomicU64::new(0),
+        mended: Mutex::default(),
+        index_interval_bytes: config.index_interval_bytes,
     };
     let sync = SyncState { durable: found.end, marked_ms: now_ms, says_clean: found.clean, ..SyncState::default() };
     let log = Log {
@@ -74,7 +80,15 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
     for name in found.leftovers.iter().rev() {
         delete_if_there(storage, name).map_err(|e| Error::io(name.clone(), e))?;
     }
-    let mut recovery = Recovery { clean: found.clean, scanned_bytes: found.scanned_bytes, ..Recovery::default() };
+    let mended = std::mem::take(&mut found.mended);
+    for finding in &mended {
+        // Nobody can use it any more, and it would be told again at each start.
+        if let Some((_, Kind::Snapshot)) = parse(&finding.file) {
+            delete_if_there(storage, &finding.file).map_err(|e| Error::io(finding.file.clone(), e))?;
+        }
+    }
+    let mut recovery =
+        Recovery { clean: found.clean, scanned_bytes: found.scanned_bytes, mended, ..Recovery::default() };
     if let (Some(Torn { position, bytes, reason }), Some(last)) = (&found.torn, found.segments.last()) {
         let name = Kind::Log.name(last.base);
         last.file.truncate(*position).map_err(|e| Error::io(name.clone(), e))?;
@@ -86,8 +100,25 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
         segment.file.sync_data().map_err(|e| Error::io(Kind::Log.name(segment.base), e))?;
         let Some((index, indexer)) = segment.rebuilt.as_mut().filter(|_| at != last) else { continue };
         indexer.finish(index);
-        // Derived: searching without them is slow, not wrong.
-        recovery.rebuilt_indexes += usize::from(index.write(storage).is_ok());
+        // Derived: searching without them is slow, not wrong. Synced, since the mark passes them now.
+        let written = index.write(storage).and_then(|files| files.iter().try_for_each(|file| file.sync_data()));
+        recovery.rebuilt_indexes += usize::from(written.is_ok());
+    }
+    for (offset, bytes) in &found.snapshots {
+        let name = Kind::Snapshot.name(*offset);
+        // The mark passes these segments now, so it is to be durable like everything before it.
+        let written = match bytes {
+            None => storage.open(&name).and_then(|file| file.sync_data()),
+            Some(bytes) => storage.create(&name).and_then(|file| {
+                write_all_at(&*file, &mut [IoSlice::new(bytes)], 0)?;
+                file.sync_data()
+            }),
+        };
+        match written.map_err(|e| Error::io(name.clone(), e)) {
+            // Only a shortcut: a full disk must not keep the log closed.
+            Err(Error::DiskFull) => delete_if_there(storage, &name).map_err(|e| Error::io(name, e))?,
+            other => other?,
+        }
     }
     if !found.clean {
         storage.sync_dir().map_err(|e| Error::io("the folder", e))?;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use millstream_protocol::Offset;
 use millstream_protocol::batch::BatchHeader;
@@ -26,6 +26,8 @@ pub(crate) struct Segment {
     pub(crate) appended_ms: i64,
     /// Of the segment that is being written.
     pub(crate) live: Option<Live>,
+    /// An index file did not fit and was not mended yet.
+    suspect: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ pub(crate) struct Live {
 impl Segment {
     pub(crate) fn new(base: Offset, size: u64, largest_timestamp: i64, appended_ms: i64, live: Option<Live>) -> Self {
         let (size, largest_timestamp) = (AtomicU64::new(size), AtomicI64::new(largest_timestamp));
-        Segment { base, size, largest_timestamp, appended_ms, live }
+        Segment { base, size, largest_timestamp, appended_ms, live, suspect: AtomicBool::new(false) }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -86,10 +88,11 @@ impl Segment {
         file: &dyn File,
         offset: Offset,
     ) -> Result<Option<(u64, BatchHeader)>, Error> {
-        if let Some(entry) = self.hint(storage, offset)
-            && let Some(found) = self.locate_from(file, entry, offset).map_err(|e| self.io(e))?
-        {
-            return Ok(found);
+        if let Some(entry) = self.hint(storage, offset) {
+            if let Some(found) = self.locate_from(file, entry, offset).map_err(|e| self.io(e))? {
+                return Ok(found);
+            }
+            self.suspect();
         }
         let mut walk = Walk::headers(file, 0, self.size(), Some(self.base));
         loop {
@@ -132,8 +135,24 @@ impl Segment {
     fn hint(&self, storage: &dyn Storage, offset: Offset) -> Option<OffsetEntry> {
         match &self.live {
             Some(live) => live.index.lookup(offset),
-            None => FileIndex::open(storage, Kind::Index, self.base).and_then(|i| i.lookup(offset)).ok().flatten(),
+            None => {
+                let found = FileIndex::open(storage, Kind::Index, self.base).and_then(|index| index.lookup(offset));
+                found.unwrap_or_else(|_| {
+                    self.suspect();
+                    None
+                })
+            }
         }
+    }
+
+    /// Takes note that an index file is not what it should be: whoever can makes it again.
+    pub(crate) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is to be done now, by the caller alone.
+    pub(crate) fn take_suspicion(&self) -> bool {
+        self.live.is_none() && self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed)
     }
 
     /// The last time entry before `timestamp`.
@@ -142,7 +161,10 @@ impl Segment {
             Some(live) => live.index.lookup_time(timestamp),
             None => {
                 let index = FileIndex::open(storage, Kind::TimeIndex, self.base);
-                index.and_then(|index| index.lookup_time(timestamp)).ok().flatten()
+                index.and_then(|index| index.lookup_time(timestamp)).unwrap_or_else(|_| {
+                    self.suspect();
+                    None
+                })
             }
         }
     }

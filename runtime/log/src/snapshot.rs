@@ -15,7 +15,9 @@ use std::collections::VecDeque;
 
 use millstream_protocol::Offset;
 
+use crate::names::Kind;
 use crate::producers::{BATCHES_KEPT, Producer, Producers, Sent};
+use crate::storage::{Storage, read_file};
 
 const MAGIC: [u8; 4] = *b"MSPS";
 const VERSION: u16 = 1;
@@ -54,6 +56,12 @@ pub(crate) fn encode(offset: Offset, appended_ms: i64, producers: &Producers) ->
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_be_bytes());
     out
+}
+
+/// Whether the file for an offset is there and undamaged.
+pub(crate) fn is_whole(storage: &dyn Storage, offset: Offset) -> bool {
+    let bytes = read_file(storage, &Kind::Snapshot.name(offset)).ok().flatten();
+    bytes.and_then(|bytes| decode(&bytes)).is_some_and(|found| found.offset == offset)
 }
 
 /// `None` for anything that is not a whole, undamaged snapshot.

@@ -83,6 +83,11 @@ impl Cache {
     }
 }
 
+/// Whether a file of the cache is what was written.
+pub fn is_whole_code(file: &[u8]) -> bool {
+    checked(file).is_some()
+}
+
 /// The code of a file whose checksum is right.
 fn checked(file: &[u8]) -> Option<&[u8]> {
     let (sum, code) = file.split_at_checked(CHECKSUM_BYTES)?;

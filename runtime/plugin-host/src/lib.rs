@@ -28,6 +28,7 @@ pub mod testing;
 mod ticker;
 mod world;
 
+pub use cache::is_whole_code;
 pub use component::{Inspection, Kind, MANIFEST_SECTION, Manifest, componentize, inspect};
 pub use cost::{Cost, cost};
 pub use counts::{EngineCounts, FAILURE_KINDS, failure_kind};

@@ -5,6 +5,8 @@
 //! - [`disk`]: [`SimDisk`], a [`millstream_log::Volume`] with a page cache that a power loss empties.
 //! - [`crash`]: what a power loss leaves of it.
 //! - [`faults`]: errors, full and slow disks.
+//! - [`images`]: what power losses leave of a whole data folder, opened and looked at.
+//! - [`rot`]: each byte of each kind of file changed in turn.
 //!
 //! Nothing here reads a clock, starts a thread or touches a file.
 
@@ -12,7 +14,9 @@ pub mod chance;
 pub mod crash;
 pub mod disk;
 pub mod faults;
+pub mod images;
 mod nodes;
+pub mod rot;
 mod storage;
 
 pub use chance::Chance;

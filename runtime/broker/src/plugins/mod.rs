@@ -27,7 +27,7 @@ use crate::clock::now_ms;
 use crate::door::guard;
 use crate::error::StartError;
 use crate::service::Service;
-use store::Store;
+pub use store::Store;
 use upload::{Progress, Uploads};
 
 /// Payload of one answer to a download.
@@ -71,7 +71,8 @@ impl Plugins {
         };
         let engine = Engine::new(config)
             .map_err(|error| StartError::Part { part: "the plugin engine", reason: error.to_string() })?;
-        let store = Store::new(service.data_dir().plugins());
+        let store = Store::open(&**service.data_dir().volume())
+            .map_err(|error| StartError::Part { part: "the plugin store", reason: error.to_string() })?;
         let plugins =
             Plugins { service, engine, store, uploads: Mutex::default(), changes: tokio::sync::Mutex::default() };
         plugins.remove_unused();

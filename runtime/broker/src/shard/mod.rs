@@ -11,7 +11,6 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use crate::core::partition::LogDescription;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, shutting_down};
+use crate::folder::Place;
 use crate::limits::SHARD_MAILBOX_MAX;
 use crate::partition::{Append, Partition};
 use crate::stats::Stats;
@@ -79,12 +79,19 @@ pub(crate) enum Command {
 pub(crate) struct Spec {
     pub(crate) id: TopicPartition,
     pub(crate) topic: Arc<str>,
-    pub(crate) folder: PathBuf,
+    /// On the data folder's volume.
+    pub(crate) folder: String,
     pub(crate) config: log::Config,
     pub(crate) durability: Durability,
     /// The folder existed before, so a missing one is a loss.
     pub(crate) must_exist: bool,
     pub(crate) stats: Arc<Stats>,
+}
+
+impl Spec {
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { id: self.id, topic: &self.topic, folder: &self.folder, must_exist: self.must_exist }
+    }
 }
 
 /// The running shards.
@@ -114,7 +121,7 @@ impl Shards {
                 runtime: Handle::current(),
                 syncs: syncs.clone(),
                 abort: Arc::clone(&abort),
-                _data_dir: Arc::clone(data_dir),
+                data_dir: Arc::clone(data_dir),
             });
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             thread.spawn(move || owner.run(commands)).map_err(failed)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-use millstream_log::{DiskStorage, Log};
+use millstream_log::{Log, Storage, Volume};
 use millstream_protocol::{ErrorCode, Failure, TopicPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -30,12 +30,12 @@ pub(super) struct Parts {
     pub(super) syncs: Sender<Job>,
     pub(super) abort: Arc<AtomicBool>,
     /// The folder is not free before this thread is done with it.
-    pub(super) _data_dir: Arc<DataDir>,
+    pub(super) data_dir: Arc<DataDir>,
 }
 
 pub(super) struct Owner {
     parts: Parts,
-    core: Shard<DiskStorage, Reply>,
+    core: Shard<Arc<dyn Storage>, Reply>,
     handles: HashMap<TopicPartition, Arc<Partition>>,
     outputs: Vec<Output<Reply>>,
     /// Someone waits for a clean end.
@@ -106,10 +106,17 @@ impl Owner {
                 self.feed(Event::Close { id, reason });
                 let _ = reply.send(());
             }
-            Command::Tick => self.feed(Event::Tick),
+            Command::Tick => self.tick(),
             Command::Shutdown { reply } => self.shutdown = Some(reply),
             Command::Wake => {}
         }
+    }
+
+    fn tick(&mut self) {
+        for (id, handle) in &self.handles {
+            folder::report_mended(handle.topic(), id.partition.0, &handle.take_mended());
+        }
+        self.feed(Event::Tick);
     }
 
     fn open(&mut self, spec: Spec) -> Arc<Partition> {
@@ -122,7 +129,7 @@ impl Owner {
             stats: Arc::clone(&spec.stats),
         };
         let (topic, partition) = (spec.topic.to_string(), spec.id.partition.0);
-        match open_log(&spec) {
+        match open_log(&**self.parts.data_dir.volume(), &spec) {
             Ok(log) => {
                 let handle = Arc::new(Partition::serving(opening, log.reader(), log.end_offset()));
                 self.handles.insert(spec.id, Arc::clone(&handle));
@@ -137,7 +144,7 @@ impl Owner {
         }
     }
 
-    fn feed(&mut self, event: Event<DiskStorage, Reply>) {
+    fn feed(&mut self, event: Event<Arc<dyn Storage>, Reply>) {
         self.core.handle(event, now_ms(), &mut self.outputs);
         self.carry_out();
     }
@@ -180,13 +187,13 @@ impl Owner {
 }
 
 /// Opens the log of a partition, checking first that the folder is this partition's.
-fn open_log(spec: &Spec) -> Result<Log<DiskStorage>, Failure> {
-    folder::claim(spec)?;
+fn open_log(volume: &dyn Volume, spec: &Spec) -> Result<Log<Arc<dyn Storage>>, Failure> {
+    folder::claim(volume, spec.place())?;
     let corrupt = |e: &dyn std::fmt::Display, code| {
         let (topic, partition) = (&spec.topic, spec.id.partition);
         Failure::new(code, format!("{topic}/{partition}: {e}"))
     };
-    let storage = DiskStorage::open(&spec.folder).map_err(|e| corrupt(&e, ErrorCode::StorageUnavailable))?;
+    let storage = volume.open(&spec.folder).map_err(|e| corrupt(&e, ErrorCode::StorageUnavailable))?;
     let opened = Log::open(storage, spec.config.clone(), now_ms());
     let (log, recovery) = opened.map_err(|e| corrupt(&e, code_of(&e)))?;
     folder::report_recovery(spec, &recovery);

@@ -26,7 +26,7 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
     let spec = Spec {
         id: ID,
         topic: "t".into(),
-        folder: data_dir.topics().join("t-0"),
+        folder: crate::folder::path_of("t", PartitionIndex(0)),
         config: log::Config::default(),
         durability,
         must_exist: false,
@@ -47,7 +47,7 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
         runtime: tokio::runtime::Handle::current(),
         syncs: jobs,
         abort: Arc::new(AtomicBool::new(false)),
-        _data_dir: data_dir,
+        data_dir,
     };
     let shard = std::thread::spawn(move || Owner::new(parts).run(commands));
     let end = Offset(acks.len() as i64);

@@ -3,6 +3,7 @@
 mod change;
 mod dump;
 mod show;
+mod verify;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     DeleteRecords(change::DeleteRecordsArgs),
     /// Show batches and records of a partition's files, without a broker
     Dump(dump::Args),
+    /// Check every byte of a data folder's files, without a broker
+    Verify(verify::Args),
 }
 
 pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
@@ -37,5 +40,6 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Delete(args) => change::delete(args, context),
         Command::DeleteRecords(args) => change::delete_records(args, context),
         Command::Dump(args) => dump::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
     }
 }

@@ -1,28 +1,26 @@
-//! Keeps the metadata state machine durable: a log of commands and a snapshot in redb, written by one thread
-//! of its own because commits block. Readers never wait: they load the newest published state. One voter for
-//! now; the commands and the state are those a consensus group will carry.
+//! Keeps the metadata state machine durable: one thread of its own owns the [`Store`], because commits block.
+//! Readers never wait: they load the newest published state. One voter for now; the commands and the state are
+//! those a consensus group will carry.
 
-use std::path::Path;
+mod backend;
+mod mark;
+mod store;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use millstream_cluster::metadata::codec::{decode_command, decode_snapshot, encode_command, encode_snapshot};
-use millstream_cluster::metadata::{Applied, Command, Rejection, State};
+use millstream_cluster::metadata::{Applied, Command, State};
+use millstream_log::Storage;
 use millstream_protocol::{ErrorCode, Failure, TopicId};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::data_dir::DataDir;
 use crate::error::{StartError, shutting_down};
-use crate::limits::{METADATA_LOG_MAX, METADATA_MAILBOX_MAX};
+use crate::limits::METADATA_MAILBOX_MAX;
 use crate::stats::Stats;
 
-/// Command index -> command.
-const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// One row: what the commands before the log's first add up to.
-const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
-const SNAPSHOT_KEY: &str = "state";
+pub use store::{FILE, Store, check};
 
 /// The handle: cheap to clone, hides the store's thread. The thread ends when the last handle is gone.
 #[derive(Clone, Debug)]
@@ -54,14 +52,14 @@ struct Pending {
     reply: oneshot::Sender<Result<Applied, Failure>>,
 }
 
-struct Store {
-    data_dir: Arc<DataDir>,
+struct Keeper {
+    /// The folder is not free before this thread is done with it.
+    _data_dir: Arc<DataDir>,
+    storage: Arc<dyn Storage>,
     /// Absent after a failed commit: what is on disk is not known until it was read again.
-    database: Option<Database>,
+    store: Option<Store>,
     state: watch::Sender<Arc<State>>,
     applied: Arc<AtomicU64>,
-    /// Commands in the log table.
-    logged: u64,
     trouble: Arc<Trouble>,
 }
 
@@ -71,23 +69,22 @@ impl Metadata {
     /// # Errors
     /// The file can't be used, or its contents are damaged or newer.
     pub(crate) fn open(data_dir: &Arc<DataDir>, stats: &Arc<Stats>) -> Result<Self, StartError> {
-        let file = data_dir.metadata_file();
-        let failed = |reason: String| StartError::Metadata { file: file.clone(), reason };
-        let database = create_database(&file).map_err(|e| failed(e.to_string()))?;
-        let (state, logged) = replay(&database).map_err(failed)?;
-        let applied = Arc::new(AtomicU64::new(state.applied()));
-        let (publish, state) = watch::channel(Arc::new(state));
+        let failed = |reason: String| StartError::Metadata { file: data_dir.volume().show(FILE).into(), reason };
+        let storage = data_dir.volume().open("").map_err(|e| failed(e.to_string()))?;
+        let store = Store::open(&storage).map_err(|failure| failed(failure.message))?;
+        let applied = Arc::new(AtomicU64::new(store.state().applied()));
+        let (publish, state) = watch::channel(Arc::new(store.state().clone()));
         let (mailbox, requests) = mpsc::channel(METADATA_MAILBOX_MAX);
         let trouble = Arc::new(Trouble { last: ArcSwapOption::empty(), stats: Arc::clone(stats) });
-        let store = Store {
-            data_dir: Arc::clone(data_dir),
-            database: Some(database),
+        let keeper = Keeper {
+            _data_dir: Arc::clone(data_dir),
+            storage,
+            store: Some(store),
             state: publish,
             applied: Arc::clone(&applied),
-            logged,
             trouble: Arc::clone(&trouble),
         };
-        let thread = std::thread::Builder::new().name("metadata".into()).spawn(move || store.run(requests));
+        let thread = std::thread::Builder::new().name("metadata".into()).spawn(move || keeper.run(requests));
         thread.map_err(|e| failed(e.to_string()))?;
         Ok(Metadata { state, applied, mailbox, trouble })
     }
@@ -140,66 +137,7 @@ impl Metadata {
     }
 }
 
-fn create_database(file: &Path) -> Result<Database, redb::Error> {
-    use std::os::unix::fs::OpenOptionsExt;
-    // Pipelines' variables may be secrets: the file exists with its mode before redb opens it.
-    let opened = std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(file);
-    opened.map_err(redb::Error::Io)?;
-    let database = Database::create(file)?;
-    let reading = database.begin_read()?;
-    if reading.open_table(LOG).is_ok() && reading.open_table(SNAPSHOT).is_ok() {
-        // Nothing is written without need: the disk may be full.
-        drop(reading);
-        return Ok(database);
-    }
-    drop(reading);
-    let transaction = database.begin_write()?;
-    transaction.open_table(LOG)?;
-    transaction.open_table(SNAPSHOT)?;
-    transaction.commit()?;
-    Ok(database)
-}
-
-fn unwritable(error: &redb::Error) -> Failure {
-    let code = match error {
-        redb::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => ErrorCode::DiskFull,
-        _ => ErrorCode::StorageUnavailable,
-    };
-    Failure::new(code, format!("metadata can't be written: {error}; look at the broker's disk, then retry"))
-}
-
-/// Snapshot and log as they lie in the tables.
-type Stored = (Option<Vec<u8>>, Vec<(u64, Vec<u8>)>);
-
-/// The state that snapshot and log add up to, and the number of logged commands.
-fn replay(database: &Database) -> Result<(State, u64), String> {
-    let read = || -> Result<Stored, redb::Error> {
-        let transaction = database.begin_read()?;
-        let snapshot = transaction.open_table(SNAPSHOT)?.get(SNAPSHOT_KEY)?.map(|bytes| bytes.value().to_vec());
-        let mut commands = Vec::new();
-        for entry in transaction.open_table(LOG)?.iter()? {
-            let (index, bytes) = entry?;
-            commands.push((index.value(), bytes.value().to_vec()));
-        }
-        Ok((snapshot, commands))
-    };
-    let (snapshot, commands) = read().map_err(|e| e.to_string())?;
-    let mut state = match snapshot {
-        Some(bytes) => decode_snapshot(&bytes).map_err(|e| e.to_string())?,
-        None => State::default(),
-    };
-    for (index, bytes) in &commands {
-        if *index != state.applied() + 1 {
-            return Err(format!("command {index} follows command {}: restore it from a backup", state.applied()));
-        }
-        let command = decode_command(bytes).map_err(|e| e.to_string())?;
-        // A refusal was a refusal the first time, too.
-        let _: Result<Applied, Rejection> = state.apply(&command);
-    }
-    Ok((state, commands.len() as u64))
-}
-
-impl Store {
+impl Keeper {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut stop = None;
         while stop.is_none()
@@ -218,35 +156,30 @@ impl Store {
                 self.commit(batch);
             }
         }
-        drop(self.database);
+        drop(self.store);
         let _ = stop.map(|reply| reply.send(()));
     }
 
     /// One transaction for all that was waiting.
     fn commit(&mut self, batch: Vec<Pending>) {
-        let committed = self.reopen().and_then(|()| {
-            let mut state = State::clone(&self.state.borrow());
-            let first = state.applied() + 1;
-            let outcomes: Vec<_> = batch.iter().map(|request| state.apply(&request.command)).collect();
-            self.write(first, &batch, &state).map_err(|e| unwritable(&e))?;
-            Ok((state, outcomes))
-        });
+        let commands: Vec<&Command> = batch.iter().map(|pending| &pending.command).collect();
+        let committed = self.store().and_then(|store| Ok((store.commit(&commands)?, store.state().clone())));
         match committed {
-            Ok((state, outcomes)) => {
+            Ok((outcomes, state)) => {
                 self.trouble.last.store(None);
                 self.publish(state);
-                for (request, outcome) in batch.into_iter().zip(outcomes) {
+                for (pending, outcome) in batch.into_iter().zip(outcomes) {
                     // Whoever asked may have gone away.
-                    let _ = request.reply.send(outcome.map_err(Failure::from));
+                    let _ = pending.reply.send(outcome.map_err(Failure::from));
                 }
             }
             Err(failure) => {
                 tracing::error!(%failure, "metadata store failed; the next change tries again");
-                self.database = None;
+                self.store = None;
                 self.trouble.stats.metadata_failures.add(1);
                 self.trouble.last.store(Some(Arc::new(failure.clone())));
-                for request in batch {
-                    let _ = request.reply.send(Err(failure.clone()));
+                for pending in batch {
+                    let _ = pending.reply.send(Err(failure.clone()));
                 }
             }
         }
@@ -260,43 +193,21 @@ impl Store {
     }
 
     /// After a failed commit: reads again what is really there.
-    fn reopen(&mut self) -> Result<(), Failure> {
-        if self.database.is_some() {
-            return Ok(());
+    fn store(&mut self) -> Result<&mut Store, Failure> {
+        if self.store.is_none() {
+            let store = Store::open(&self.storage)?;
+            // What failed may have become durable all the same.
+            self.publish(store.state().clone());
+            self.store = Some(store);
         }
-        let database = create_database(&self.data_dir.metadata_file()).map_err(|e| unwritable(&e))?;
-        let (state, logged) = replay(&database).map_err(|reason| Failure::new(ErrorCode::CorruptData, reason))?;
-        self.publish(state);
-        self.logged = logged;
-        self.database = Some(database);
-        Ok(())
-    }
-
-    fn write(&mut self, first: u64, batch: &[Pending], state: &State) -> Result<(), redb::Error> {
-        let database = self.database.as_ref().expect("opened before every write");
-        let transaction = database.begin_write()?;
-        let mut logged = self.logged + batch.len() as u64;
-        {
-            let mut log = transaction.open_table(LOG)?;
-            if logged > METADATA_LOG_MAX {
-                transaction.open_table(SNAPSHOT)?.insert(SNAPSHOT_KEY, encode_snapshot(state).as_slice())?;
-                log.retain(|_, _| false)?;
-                logged = 0;
-            } else {
-                for (index, request) in (first..).zip(batch) {
-                    log.insert(index, encode_command(&request.command).as_slice())?;
-                }
-            }
-        }
-        transaction.commit()?;
-        self.logged = logged;
-        Ok(())
+        self.store.as_mut().ok_or_else(|| Failure::new(ErrorCode::Internal, "the metadata store is closed"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::METADATA_LOG_MAX;
 
     #[tokio::test]
     async fn commands_survive_a_restart_through_log_and_snapshot() {
