@@ -5,6 +5,7 @@
 //! - [`disk`]: [`SimDisk`], a [`millstream_log::Volume`] with a page cache that a power loss empties.
 //! - [`crash`]: what a power loss leaves of it.
 //! - [`faults`]: errors, full and slow disks.
+//! - [`single`]: one broker and its clients on such a disk, in virtual time, and what must hold.
 //!
 //! Nothing here reads a clock, starts a thread or touches a file.
 
@@ -13,6 +14,7 @@ pub mod crash;
 pub mod disk;
 pub mod faults;
 mod nodes;
+pub mod single;
 mod storage;
 
 pub use chance::Chance;
