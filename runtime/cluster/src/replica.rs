@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use millstream_protocol::message::{Acks, Durability};
-use millstream_protocol::{LeaderEpoch, Offset};
+use millstream_protocol::{LeaderEpoch, Offset, mutant};
 
 /// Names one append towards whoever waits for it; chosen by the caller, who keeps the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +109,7 @@ impl Replica {
                 self.log_end = self.log_end.max(end);
                 match acks {
                     Acks::Leader => out.push(Output::Acknowledge(ticket)),
+                    Acks::All if mutant!("ack-before-sync") => out.push(Output::Acknowledge(ticket)),
                     Acks::All => self.waiting.push_back((ticket, end)),
                 }
             }
@@ -131,6 +132,7 @@ impl Replica {
 
     fn advance(&mut self, out: &mut Vec<Output>) {
         let own = match self.durability {
+            Durability::Disk if mutant!("high-watermark-one-too-far") => self.log_end.min(self.durable_end.next()),
             Durability::Disk => self.durable_end,
             Durability::Replicated => self.log_end,
         };

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use millstream_protocol::Offset;
 use millstream_protocol::batch::BatchHeader;
+use millstream_protocol::{Offset, mutant};
 
 use crate::names::Kind;
 use crate::storage::{File, Storage, read_file, read_full_at, write_all_at};
@@ -225,6 +225,7 @@ impl Indexer {
             self.largest = TimeEntry { timestamp: header.max_timestamp, last_offset: header.last_offset() };
         }
         if self.since_entry > self.interval {
+            let position = if mutant!("index-entry-wrong") { position.saturating_sub(1) } else { position };
             index.push_offset(OffsetEntry { last_offset: header.last_offset(), position });
             self.finish(index);
             self.since_entry = 0;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use millstream_protocol::Offset;
+use millstream_protocol::{Offset, mutant};
 
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
@@ -208,7 +208,7 @@ impl Inspector<'_> {
     /// the batches after them, or at everything when the index is of no use.
     fn check_closed(&mut self, segment: &mut Found, next: Offset) -> Result<(), Error> {
         if let Ok(Some((end, largest))) = self.end_by_index(segment)
-            && end == next
+            && (end == next || mutant!("recovery-trusts-the-index"))
         {
             (segment.end, segment.largest_timestamp) = (end, largest);
         } else {
@@ -220,7 +220,7 @@ impl Inspector<'_> {
                 return Err(corrupt(segment, position, reason));
             }
         }
-        if segment.end != next {
+        if segment.end != next && !mutant!("damage-as-torn-tail") {
             let reason = format!("the segment ends at offset {}, the next one begins at {next}", segment.end);
             return Err(corrupt(segment, segment.size, reason));
         }
@@ -305,7 +305,9 @@ impl Inspector<'_> {
     }
 
     fn note_producer(&mut self, header: &millstream_protocol::batch::BatchHeader, now_ms: i64) {
-        if header.base_offset >= self.snapshot.offset {
+        if header.base_offset >= self.snapshot.offset
+            && !(mutant!("stale-producer-snapshot") && self.snapshot.offset > Offset::ZERO)
+        {
             self.snapshot.producers.note(header, now_ms);
             self.snapshot.producers.limit(self.config.producers_max);
         }
@@ -378,7 +380,7 @@ impl Inspector<'_> {
                 self.keep_snapshot(&segments[at..]);
                 continue;
             };
-            if self.strict || self.vouched(segment) > position {
+            if !mutant!("cut-below-the-mark") && (self.strict || self.vouched(segment) > position) {
                 return Err(corrupt(segment, position, reason));
             }
             self.check_mark(segment, position)?;
@@ -409,7 +411,7 @@ impl Inspector<'_> {
 
     fn check_mark(&self, segment: &Found, valid: u64) -> Result<(), Error> {
         let vouched = self.vouched(segment);
-        if valid >= vouched {
+        if valid >= vouched || mutant!("cut-below-the-mark") {
             return Ok(());
         }
         Err(corrupt(segment, valid, format!("the file ends here, but {vouched} bytes had been synced")))

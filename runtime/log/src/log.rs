@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, HEADER_LEN, patch_header};
-use millstream_protocol::{LeaderEpoch, Offset};
+use millstream_protocol::{LeaderEpoch, Offset, mutant};
 
 use crate::checkpoint::{Checkpoint, Mark};
 use crate::config::{APPEND_BYTES_MAX, Config, SEGMENT_BYTES_MAX};
@@ -142,7 +142,7 @@ impl<S: Storage> Log<S> {
         if bytes > APPEND_BYTES_MAX {
             return Err(Error::TooLarge { bytes, max: APPEND_BYTES_MAX });
         }
-        if self.sync.says_clean {
+        if self.sync.says_clean && !mutant!("clean-flag-stays") {
             let cleared = self.checkpoint.update(true, |state| state.clean = false);
             self.or_fence("the checkpoint", cleared)?;
             self.sync.says_clean = false;
@@ -176,7 +176,8 @@ impl<S: Storage> Log<S> {
         }
         let mut epochs = Epochs::clone(&self.shared.epochs.load());
         if epochs.assign(epoch, self.end)? {
-            match epochs.save(&*self.storage).map_err(|e| Error::io(EPOCHS, e)) {
+            let saved = if mutant!("epoch-not-recorded") { Ok(()) } else { epochs.save(&*self.storage) };
+            match saved.map_err(|e| Error::io(EPOCHS, e)) {
                 Err(Error::Io { what, source }) => self.or_fence(&what, Err(source))?,
                 saved => saved?,
             }
@@ -188,7 +189,9 @@ impl<S: Storage> Log<S> {
     /// Gives fresh batches their offsets and finds the duplicates. Changes nothing but the scratch headers.
     fn place<'a>(&mut self, batches: &'a [(BatchHeader, Bytes)], epoch: LeaderEpoch) -> Result<Placement<'a>, Error> {
         let mut placed: Vec<(BatchHeader, &Bytes)> = Vec::with_capacity(batches.len());
-        self.headers.clear();
+        if !mutant!("reused-buffer") {
+            self.headers.clear();
+        }
         let mut next = self.end;
         let mut first = None;
         let mut duplicate_of = None;
@@ -250,7 +253,7 @@ impl<S: Storage> Log<S> {
         self.headers = headers;
         let Err(error) = written else { return Ok(()) };
         // Some of it may be in the file. It must not be there when a shorter append comes next.
-        let trimmed = self.active.file.truncate(at);
+        let trimmed = if mutant!("unfinished-append-stays") { Ok(()) } else { self.active.file.truncate(at) };
         self.active.allocated = at;
         self.or_fence("an unfinished append", trimmed)?;
         match Error::io(self.active.segment.file_name(), error) {
@@ -299,6 +302,9 @@ impl<S: Storage> Log<S> {
         segments.push(Arc::clone(&next.segment));
         self.shared.segments.store(Arc::new(segments));
         self.active = next;
+        if mutant!("lose-producers-on-roll") {
+            self.producers = Producers::default();
+        }
         self.sync.folder = true;
         self.bound_unsynced()
     }
@@ -363,6 +369,9 @@ impl<S: Storage> Log<S> {
         }
         self.sync.in_flight = true;
         let mut files = std::mem::take(&mut self.sync.closed);
+        if mutant!("sync-active-segment-only") {
+            files.clear();
+        }
         files.push(Arc::clone(&self.active.file));
         let due = self.sync.unmarked_bytes >= self.config.mark_bytes
             || self.sync.now_ms.saturating_sub(self.sync.marked_ms) >= self.config.mark_ms;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use millstream_protocol::batch::BatchHeader;
-use millstream_protocol::{Offset, ProducerId};
+use millstream_protocol::{Offset, ProducerId, mutant};
 
 use crate::error::Error;
 
@@ -94,7 +94,7 @@ impl Producers {
             producer.epoch = header.producer_epoch;
         }
         producer.seen_ms = now_ms;
-        if producer.sent.len() == BATCHES_KEPT {
+        if producer.sent.len() == BATCHES_KEPT - usize::from(mutant!("dedup-window-of-4")) {
             producer.sent.pop_front();
         }
         producer.sent.push_back(Sent {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, check_batch, decode_batch};
-use millstream_protocol::{Columns, Offset, pool};
+use millstream_protocol::{Columns, Offset, mutant, pool};
 
 use crate::epochs::Epochs;
 use crate::error::Error;
@@ -257,10 +257,11 @@ impl Reader {
             found = segment.locate(storage, &*file, segment.base.max(start))?;
         }
         let Some((position, _)) = found else { return Ok(None) };
+        let wanted = timestamp.saturating_add(i64::from(mutant!("time-index-off-by-one")));
         let mut walk = Walk::headers(&*file, position, segment.size(), None);
         loop {
             match walk.step().map_err(|e| segment.io(e))? {
-                Step::Batch { position, header } if header.max_timestamp >= timestamp => {
+                Step::Batch { position, header } if header.max_timestamp >= wanted => {
                     if let Some(found) = self.find_in_batch(segment, &*file, (position, &header), (timestamp, start))? {
                         return Ok(Some(found));
                     }

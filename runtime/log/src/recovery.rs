@@ -1,12 +1,16 @@
 //! The writing half of recovery: makes the folder be what [`crate::inspect`] found in it. Every step may be
 //! cut short by a crash and done again. At the end everything kept is on the disk and the mark says so.
+//!
+//! What can be read may never have reached the disk: after a failed fdatasync Linux takes the pages for clean, and
+//! the next one says `Ok` without writing them. Whatever the mark does not vouch for is therefore written again
+//! before it is synced, and so is the checkpoint before anything is deleted because of it.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use millstream_protocol::Offset;
+use millstream_protocol::{Offset, mutant};
 
 use crate::checkpoint::{Checkpoint, Mark, State};
 use crate::config::Config;
@@ -18,7 +22,7 @@ use crate::log::{Active, Log, SyncState};
 use crate::names::{CHECKPOINT, EPOCHS, Kind, parse};
 use crate::reader::Shared;
 use crate::segment::{Live, Segment};
-use crate::storage::{Storage, delete_if_there, write_all_at};
+use crate::storage::{Storage, delete_if_there, read_full_at, write_all_at};
 
 /// What opening a log found and did; for the broker's log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +79,10 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
 }
 
 fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoint, Recovery), Error> {
+    if !found.clean && !found.leftovers.is_empty() && !mutant!("recovery-believes-the-cache") {
+        let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
+        checkpoint.update(true, |_| {}).map_err(|e| Error::io(CHECKPOINT, e))?;
+    }
     // From the last to the first, so that a crash never leaves a gap before a segment.
     found.leftovers.sort_unstable();
     for name in found.leftovers.iter().rev() {
@@ -97,7 +105,8 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
     }
     let last = found.segments.len().saturating_sub(1);
     for (at, segment) in found.segments.iter_mut().enumerate().filter(|(_, segment)| segment.rebuilt.is_some()) {
-        segment.file.sync_data().map_err(|e| Error::io(Kind::Log.name(segment.base), e))?;
+        let written = write_again(segment, found.state.mark).and_then(|()| segment.file.sync_data());
+        written.map_err(|e| Error::io(Kind::Log.name(segment.base), e))?;
         let Some((index, indexer)) = segment.rebuilt.as_mut().filter(|_| at != last) else { continue };
         indexer.finish(index);
         // Derived: searching without them is slow, not wrong. Synced, since the mark passes them now.
@@ -128,6 +137,28 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
     }
     let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
     Ok((checkpoint, recovery))
+}
+
+/// Writes the bytes of a segment that the mark does not vouch for over themselves.
+fn write_again(segment: &Found, mark: Mark) -> io::Result<()> {
+    const STEP: usize = 256 << 10;
+    let mut at = match segment.base.cmp(&mark.segment) {
+        std::cmp::Ordering::Less => return Ok(()),
+        std::cmp::Ordering::Equal => mark.position,
+        std::cmp::Ordering::Greater => 0,
+    };
+    let mut bytes = Vec::new();
+    while at < segment.size && !mutant!("recovery-believes-the-cache") {
+        let left = usize::try_from(segment.size - at).unwrap_or(usize::MAX);
+        bytes.clear();
+        let read = read_full_at(&*segment.file, at, left.min(STEP), &mut bytes)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all_at(&*segment.file, &mut [IoSlice::new(&bytes)], at)?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// The segment list and the segment to write, which is created when there is none.

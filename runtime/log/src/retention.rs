@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use millstream_protocol::Offset;
+use millstream_protocol::{Offset, mutant};
 
 use crate::error::Error;
 use crate::log::Log;
@@ -62,7 +62,7 @@ impl<S: Storage> Log<S> {
             let mut bytes: u64 = segments.iter().map(|segment| segment.size()).sum();
             let over = closed.iter().take_while(|segment| {
                 bytes -= segment.size();
-                bytes >= limit
+                bytes >= limit || (mutant!("retention-one-too-many") && bytes + segment.size() >= limit)
             });
             over.count()
         });
@@ -89,7 +89,8 @@ impl<S: Storage> Log<S> {
         }
         // Into both slots: losing one must not bring records back.
         for _ in 0..2 {
-            match self.checkpoint.update(true, |state| state.start = start) {
+            let sync = !mutant!("delete-records-not-durable");
+            match self.checkpoint.update(sync, |state| state.start = start) {
                 Err(e) if e.kind() == io::ErrorKind::StorageFull => return Err(Error::DiskFull),
                 saved => self.or_fence(CHECKPOINT, saved)?,
             }

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use millstream_protocol::Offset;
+use millstream_protocol::{Offset, mutant};
 
 use crate::checkpoint::{Checkpoint, Mark};
 use crate::storage::{File, Storage};
@@ -48,10 +48,16 @@ impl SyncJob {
     }
 
     fn sync(&self) -> io::Result<()> {
-        for file in &self.files {
-            file.sync_data()?;
+        if mutant!("mark-before-sync") {
+            self.checkpoint.advance(self.mark, true)?;
         }
-        if self.folder {
+        for file in &self.files {
+            match file.sync_data() {
+                Err(_) if mutant!("retry-failed-sync") => file.sync_data()?,
+                synced => synced?,
+            }
+        }
+        if self.folder && !mutant!("skip-directory-sync") {
             self.storage.sync_dir()?;
         }
         // Only after the data is safe may the mark say so.

@@ -2,7 +2,7 @@
 //! back. A dead letter stands for its whole input record: none of that record's outputs are written, so
 //! sending it through the pipeline again after a repair doubles nothing.
 
-use millstream_protocol::{Columns, Row};
+use millstream_protocol::{Columns, Row, mutant};
 
 pub const ORIGIN_TOPIC: &str = "ms-origin-topic";
 pub const ORIGIN_PARTITION: &str = "ms-origin-partition";
@@ -40,7 +40,9 @@ pub fn write(row: &Row<'_>, cause: &Cause<'_>, into: &mut Columns) {
     let mut header = |name: &str, value: &str| into.push_header(name.as_bytes(), Some(value.as_bytes()));
     header(ORIGIN_TOPIC, cause.topic);
     header(ORIGIN_PARTITION, &cause.partition.to_string());
-    header(ORIGIN_OFFSET, &row.offset.to_string());
+    if !mutant!("dead-letter-without-origin") {
+        header(ORIGIN_OFFSET, &row.offset.to_string());
+    }
     header(PIPELINE, cause.pipeline);
     header(STEP, cause.step);
     if let Some(digest) = cause.digest {

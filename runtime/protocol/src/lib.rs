@@ -18,6 +18,7 @@ pub mod error;
 pub mod frame;
 pub mod ids;
 pub mod message;
+pub mod mutant;
 pub mod partitioner;
 pub mod pool;
 pub mod secret;

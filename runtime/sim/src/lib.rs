@@ -7,6 +7,7 @@
 //! - [`faults`]: errors, full and slow disks.
 //! - [`images`]: what power losses leave of a whole data folder, opened and looked at.
 //! - [`rot`]: each byte of each kind of file changed in turn.
+//! - [`single`]: one broker and its clients on such a disk, in virtual time, and what must hold.
 //!
 //! Nothing here reads a clock, starts a thread or touches a file.
 
@@ -17,6 +18,7 @@ pub mod faults;
 pub mod images;
 mod nodes;
 pub mod rot;
+pub mod single;
 mod storage;
 
 pub use chance::Chance;

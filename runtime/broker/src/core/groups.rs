@@ -11,7 +11,7 @@ use millstream_cluster::group::{self, Answer, Committer, Coordinator, Entry, Lim
 use millstream_cluster::metadata::{State, Topic};
 use millstream_protocol::batch::{BatchBuilder, BatchHeader, Compression, decode_batches, split_batches};
 use millstream_protocol::message::{CommitOffsets, DeleteGroup, GroupHeartbeat, LeaveGroup};
-use millstream_protocol::{Columns, ErrorCode, Failure, Offset};
+use millstream_protocol::{Columns, ErrorCode, Failure, Offset, mutant};
 
 use super::partition::{Appended, Batches, Fetched};
 
@@ -135,6 +135,7 @@ impl<W> Groups<W> {
             Event::Written { write: Write::Snapshot, outcome, .. } => {
                 self.snapshot_in_flight = false;
                 out.push(match outcome {
+                    Ok(appended) if mutant!("cut-beyond-the-snapshot") => Output::Cut(appended.end),
                     Ok(appended) => Output::Cut(appended.base_offset),
                     Err(failure) => Output::Late(failure),
                 });
@@ -168,6 +169,9 @@ impl<W> Groups<W> {
             return;
         }
         self.snapshot_in_flight = true;
+        if mutant!("cut-before-the-snapshot-lasts") {
+            out.push(Output::Cut(end));
+        }
         out.push(Output::Append(Write::Snapshot, encode(&entries, now_ms)));
     }
 }

@@ -11,7 +11,7 @@ use millstream_log as log;
 use millstream_log::{Log, Reader, Storage};
 use millstream_protocol::batch::{BatchHeader, check_new_batch, split_batches};
 use millstream_protocol::message::{Acks, Durability};
-use millstream_protocol::{ErrorCode, Failure, LeaderEpoch, Offset, PartitionIndex};
+use millstream_protocol::{ErrorCode, Failure, LeaderEpoch, Offset, PartitionIndex, mutant};
 
 /// Batches whose headers were parsed, in the order they are to be appended.
 pub type Batches = Vec<(BatchHeader, Bytes)>;
@@ -179,6 +179,11 @@ impl<S: Storage, W> Partition<S, W> {
         self.log.end_offset()
     }
 
+    /// End of what is on the disk.
+    pub fn durable_end(&self) -> Offset {
+        self.log.durable_end()
+    }
+
     pub fn high_watermark(&self) -> Offset {
         self.replica.high_watermark()
     }
@@ -250,7 +255,8 @@ pub fn read(reader: &Reader, offset: Offset, bytes_max: usize, high_watermark: O
     if offset > high_watermark || offset < log_start {
         return Err(log::Error::OutOfRange { offset, start: log_start, end: high_watermark });
     }
-    let bytes = if offset == high_watermark { Bytes::new() } else { reader.read(offset, bytes_max, high_watermark)? };
+    let end = if mutant!("serve-beyond-high-watermark") { Offset(i64::MAX) } else { high_watermark };
+    let bytes = if offset == end { Bytes::new() } else { reader.read(offset, bytes_max, end)? };
     Ok(Fetched { bytes, high_watermark, log_start })
 }
 
@@ -271,7 +277,10 @@ pub fn check_new(bytes: &Bytes, batch_bytes_max: usize, place: (&str, PartitionI
                 format!("batch of {len} bytes is over topic `{topic}`'s batch_bytes_max of {batch_bytes_max}");
             return Err(Failure::new(ErrorCode::BatchTooLarge, message));
         }
-        let header = check_new_batch(&batch).map_err(|e| refuse(&e))?;
+        let header = match check_new_batch(&batch) {
+            Err(_) if mutant!("unchecked-batch") => BatchHeader::decode(&batch).map_err(|e| refuse(&e))?,
+            checked => checked.map_err(|e| refuse(&e))?,
+        };
         if header.is_transactional() {
             return Err(refuse(&"transactions are not supported"));
         }

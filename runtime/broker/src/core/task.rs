@@ -11,7 +11,7 @@ use bytes::Bytes;
 use millstream_pipeline::runner::{self, Runner, StepStats, Stop, Ticket};
 use millstream_pipeline::{Guest, Plan};
 use millstream_protocol::batch::{self, BatchHeader, DECOMPRESSED_BYTES_MAX, decode_batch, split_batches};
-use millstream_protocol::{Columns, ErrorCode, Failure, Offset};
+use millstream_protocol::{Columns, ErrorCode, Failure, Offset, mutant};
 
 /// Bytes read from the log at once.
 pub const READ_BYTES: usize = 512 << 10;
@@ -25,8 +25,8 @@ const GUEST_BATCH_BYTES_MAX: usize = 512 << 10;
 pub enum Next {
     /// It takes records from this offset on: [`Attempt::read`], or wait at the end of the partition.
     Read(Offset),
-    /// Records were handed over; ask again.
-    Fed { records: usize },
+    /// So many records are to be handed to the guests: [`Attempt::feed`], which may take long.
+    Feed { records: usize },
     /// Only something that lands, or a control, helps.
     Wait,
     /// It was told to end, and has.
@@ -107,26 +107,13 @@ impl Attempt {
         self.runner.stats()
     }
 
-    /// Records that the next turn will hand over: known before guests see them, who may take long.
+    /// What is to be done now. Outputs of earlier calls must have been carried out.
     ///
     /// # Errors
     /// Records that can't be decoded.
-    pub fn upcoming(&mut self) -> Result<usize, Failure> {
-        if self.ending || self.stop.is_some() || self.runner.is_full() {
-            return Ok(0);
-        }
-        if self.ready.is_empty() {
-            self.decode()?;
-        }
-        Ok(self.ready.front().map_or(0, |(columns, _)| columns.len()))
-    }
-
-    /// Goes on by itself as far as it can. Outputs are to be carried out before anything else happens.
-    ///
-    /// # Errors
-    /// Records that can't be decoded.
-    pub fn next(&mut self, out: &mut Vec<runner::Output>) -> Result<Next, Failure> {
-        let quiet = self.runner.is_settled() && !self.committing && self.commit_wanted.is_none();
+    pub fn next(&mut self) -> Result<Next, Failure> {
+        let committed = !self.committing && self.commit_wanted.is_none();
+        let quiet = self.runner.is_settled() && (committed || mutant!("task-ends-uncommitted"));
         // Asked to end first: a stop may only say that the guest was not restarted for it.
         if quiet && self.ending {
             return Ok(Next::Ended);
@@ -140,13 +127,20 @@ impl Attempt {
         if self.ready.is_empty() {
             self.decode()?;
         }
-        let Some((columns, next)) = self.ready.pop_front() else { return Ok(Next::Read(self.runner.next())) };
-        let records = columns.len();
-        self.feed(columns, next, out);
-        Ok(Next::Fed { records })
+        match self.ready.front() {
+            Some((columns, _)) => Ok(Next::Feed { records: columns.len() }),
+            None => Ok(Next::Read(self.runner.next())),
+        }
     }
 
-    fn feed(&mut self, columns: Columns, next: Offset, out: &mut Vec<runner::Output>) {
+    /// Hands over the records that [`Next::Feed`] announced.
+    pub fn feed(&mut self, out: &mut Vec<runner::Output>) {
+        if let Some((columns, next)) = self.ready.pop_front() {
+            self.hand_over(columns, next, out);
+        }
+    }
+
+    fn hand_over(&mut self, columns: Columns, next: Offset, out: &mut Vec<runner::Output>) {
         let mut made = Vec::new();
         self.runner.handle(runner::Event::Fetched { columns, next }, &mut made);
         self.pass_on(made, out);
@@ -165,7 +159,7 @@ impl Attempt {
 
     /// The records up to `start` are gone: it goes on from there.
     pub fn skip_to(&mut self, start: Offset, out: &mut Vec<runner::Output>) {
-        self.feed(Columns::default(), start, out);
+        self.hand_over(Columns::default(), start, out);
     }
 
     /// An append is durable.

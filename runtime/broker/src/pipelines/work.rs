@@ -229,15 +229,15 @@ impl<'w> Attempt<'w> {
             if self.work.home.ending.is_set() {
                 self.core.end();
             }
-            // Seen from outside before guests are called: a call may hang.
-            let upcoming = self.core.upcoming()?;
-            self.work.shared.records_in.fetch_add(upcoming as u64, Ordering::Relaxed);
-            let next = self.core.next(&mut out)?;
-            self.carry_out(&mut out)?;
-            match next {
+            match self.core.next()? {
                 Next::Ended => return Ok(()),
                 Next::Stopped(stop) => return Err(self.stopped(&stop)),
-                Next::Fed { .. } => self.publish_now_and_then(),
+                Next::Feed { records } => {
+                    self.work.shared.records_in.fetch_add(records as u64, Ordering::Relaxed);
+                    self.core.feed(&mut out);
+                    self.carry_out(&mut out)?;
+                    self.publish_now_and_then();
+                }
                 Next::Read(offset) if self.read(offset)? => {}
                 Next::Read(_) => self.wait(true)?,
                 Next::Wait => self.wait(false)?,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_protocol::message::{CommitOffsets, DeleteGroup, GroupHeartbeat, GroupHeartbeatAck, LeaveGroup};
-use millstream_protocol::{ErrorCode, Failure, TopicId, TopicPartition};
+use millstream_protocol::{ErrorCode, Failure, TopicId, TopicPartition, mutant};
 
 use super::assign::MemberId;
 use super::codec::{Committed, Entry};
@@ -101,6 +101,10 @@ impl Coordinator {
         }
         let write = self.offsets.begin(ticket, entries.clone());
         out.push(Output::Persist { write, entries });
+        if mutant!("commit-acked-before-persisted") {
+            self.offsets.persisted(write);
+            return Some(Answer::Done);
+        }
         None
     }
 
@@ -279,7 +283,7 @@ impl Coordinator {
             let held = group.holders.get(&key).is_some_and(|holder| {
                 *holder.member == *request.member_id && (holder.since..=group.generation).contains(&request.generation)
             });
-            if !held {
+            if !held && !mutant!("stale-generation-accepted") {
                 let topic = self.topic_names.get(&key.topic).map_or("a deleted topic", String::as_str);
                 let (partition, generation) = (key.partition, request.generation);
                 let message =

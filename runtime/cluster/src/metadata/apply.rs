@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use millstream_protocol::ids::check_topic_name;
-use millstream_protocol::{ErrorCode, Failure, TopicId};
+use millstream_protocol::{ErrorCode, Failure, TopicId, mutant};
 use thiserror::Error;
 
 use super::command::Command;
@@ -171,8 +171,9 @@ impl State {
             },
             Command::AllocateProducerIds { count } => {
                 let first = self.next_producer_id;
-                self.next_producer_id = first.saturating_add(i64::from(*count));
-                Ok(Event::ProducerIds { ids: first..self.next_producer_id })
+                let next = first.saturating_add(i64::from(*count));
+                self.next_producer_id = if mutant!("producer-id-twice") { next & !1 } else { next };
+                Ok(Event::ProducerIds { ids: first..next })
             }
             Command::CreateToken { .. } => self.create_token(command),
             Command::RotateToken { .. } => self.rotate_token(command),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_protocol::Columns;
+use millstream_protocol::{Columns, mutant};
 
 use super::stats::StepStats;
 use super::verdict::Failed;
@@ -104,6 +104,9 @@ impl<'r> Isolation<'r> {
                 Failure::Rejected { index: Some(index), message } if (index as usize) < end - start => {
                     let bad = start + index as usize;
                     open.extend([Work::Range(bad + 1, end), Work::Bad(bad, message), Work::Range(start, bad)]);
+                }
+                _ if mutant!("poison-neighbours-lost") && end - start > 1 => {
+                    open.push(Work::Range(start, start + (end - start) / 2));
                 }
                 failure if end - start == 1 => self.settle(start, failure.to_string())?,
                 _ => {

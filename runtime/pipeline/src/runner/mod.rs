@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use millstream_protocol::{Columns, Offset};
+use millstream_protocol::{Columns, Offset, mutant};
 
 use crate::dead_letter::{self, Cause};
 use crate::expr::Origin;
@@ -185,7 +185,8 @@ impl Runner {
             Event::Swap { plugin, guest } => {
                 let (old, new) = (self.guests[plugin].digest(), guest.digest());
                 self.guests[plugin] = guest;
-                out.push(Output::Swapped { plugin, offset: self.next, old, new });
+                let offset = if mutant!("swap-inside-a-batch") { self.next.next() } else { self.next };
+                out.push(Output::Swapped { plugin, offset, old, new });
             }
         }
     }
@@ -208,11 +209,18 @@ impl Runner {
             let columns = if route.trace { self.traced(&batch) } else { batch.into_columns() };
             self.append(route.sink, columns, out);
         }
-        if !verdict.is_clean() {
+        let before_letters = self.next_ticket;
+        if !verdict.is_clean() && !mutant!("poison-record-lost") {
             self.bury(&input, &mut verdict, out);
         }
         self.next = verdict.limit().map_or(next, Offset);
-        let waiting = (first_ticket..self.next_ticket).map(Ticket).collect();
+        let mut waiting: Vec<_> = (first_ticket..self.next_ticket).map(Ticket).collect();
+        if mutant!("commit-before-outputs") {
+            waiting.clear();
+        }
+        if mutant!("dead-letter-not-awaited") {
+            waiting.retain(|ticket| ticket.0 < before_letters);
+        }
         self.in_flight.push_back(InFlight { next: self.next, waiting });
         if let Some((step, failed)) = verdict.stop {
             self.stop = Some(self.stop_for(step, failed));
