@@ -113,7 +113,8 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
         let written = index.write(storage).and_then(|files| files.iter().try_for_each(|file| file.sync_data()));
         recovery.rebuilt_indexes += usize::from(written.is_ok());
     }
-    for (offset, bytes) in &found.snapshots {
+    let kept = |base: Offset| found.segments.iter().any(|segment| segment.base == base);
+    for (offset, bytes) in found.snapshots.iter().filter(|(base, _)| kept(*base)) {
         let name = Kind::Snapshot.name(*offset);
         // The mark passes these segments now, so it is to be durable like everything before it.
         let written = match bytes {
