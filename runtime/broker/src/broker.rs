@@ -212,3 +212,35 @@ async fn tick(topics: Arc<Topics>, metadata: Metadata, observer: Arc<Observer>) 
         let _ = tokio::time::timeout(Duration::from_secs(1), metadata.try_again()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Between the opening of the console and the first client served.
+    #[tokio::test]
+    async fn a_broker_that_recovers_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let http = HttpDoor::At(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let config = Config { http, ..Config::embedded(folder.path()) };
+        let observer = Arc::new(Observer::new(Arc::default(), folder.path().to_owned(), 10));
+        let console = open_console(&config, &observer).unwrap().expect("there is an address");
+        let address = console.local_addr();
+        let check = async |path: &str, expected: &[&str]| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            for expected in expected {
+                assert!(answer.contains(expected), "{path}: {expected:?} is not in {answer}");
+            }
+        };
+        check("/health/live", &["HTTP/1.1 200"]).await;
+        check("/health/ready", &["HTTP/1.1 503", "recovering"]).await;
+        check("/metrics", &["\nmillstream_ready 0\n", "\nmillstream_findings{cause=\"recovering\"} 1\n"]).await;
+        console.drain().await;
+    }
+}

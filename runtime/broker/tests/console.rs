@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -20,11 +20,6 @@ use support::*;
 
 fn http(broker: &Broker) -> SocketAddr {
     broker.http_addr().unwrap()
-}
-
-/// A TCP address that was free a moment ago.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,42 +222,6 @@ async fn a_full_disk_makes_the_broker_unready_until_there_is_room() {
     client.produce(topic, 0, batch(&[&value])).await.unwrap();
     let (is_ready, body) = ready(http(&broker)).await;
     assert!(is_ready, "{body}");
-    broker.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_recovers_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = start(folder.path()).await;
-    connect(&broker, folder.path()).await.create("orders", 1).await;
-    broker.shutdown().await;
-    // Whoever opens the partition waits for what comes through the pipe.
-    let identity = folder.path().join("topics/orders-0/partition.json");
-    let (contents, aside) = (fs::read(&identity).unwrap(), identity.with_extension("aside"));
-    fs::rename(&identity, &aside).unwrap();
-    assert!(Command::new("mkfifo").arg(&identity).status().unwrap().success());
-    let address = free();
-    let starting = Config { http: HttpDoor::At(address), ..config(folder.path()) };
-    let starting = tokio::spawn(Broker::start(starting));
-    let answer = loop {
-        if let Some(answer) = try_get(address, "/health/ready").await {
-            break answer;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    assert!(answer.0 == 503 && answer.1.contains("recovering"), "{answer:?}");
-    assert_eq!(get(address, "/health/live").await.0, 200);
-    let page = scrape(address).await;
-    assert_eq!((page.of("millstream_ready"), page.of("millstream_findings{cause=\"recovering\"}")), (0.0, 1.0));
-    tokio::task::spawn_blocking(move || {
-        let mut pipe = fs::File::options().write(true).open(&identity).unwrap();
-        fs::rename(&aside, &identity).unwrap();
-        pipe.write_all(&contents).unwrap();
-    })
-    .await
-    .unwrap();
-    let broker = starting.await.unwrap().unwrap();
-    assert!(ready(address).await.0);
     broker.shutdown().await;
 }
 

@@ -30,7 +30,9 @@ fn a_newer_folder_is_left_alone() {
     let mut server = Server::start();
     server.stop();
     let meta = server.data_dir().join("meta.json");
-    let newer = std::fs::read_to_string(&meta).unwrap().replace("\"format_version\": 1", "\"format_version\": 99");
+    let mut written: serde_json::Value = serde_json::from_slice(&std::fs::read(&meta).unwrap()).unwrap();
+    written["format_version"] = 99.into();
+    let newer = written.to_string();
     std::fs::write(&meta, &newer).unwrap();
     refused(&server, &["has format version 99", "start a newer broker"]);
     assert_eq!(std::fs::read_to_string(&meta).unwrap(), newer);
