@@ -216,9 +216,11 @@ fn failure_of_open(reason: &str) -> Failure {
 }
 
 fn unwritable(error: &redb::Error) -> Failure {
-    let code = match error {
-        redb::Error::Io(e) if e.kind() == ErrorKind::StorageFull => ErrorCode::DiskFull,
-        _ => ErrorCode::StorageUnavailable,
+    let (code, advice) = match error {
+        redb::Error::Io(e) if e.kind() == ErrorKind::StorageFull => {
+            (ErrorCode::DiskFull, "free some space on the broker's disk")
+        }
+        _ => (ErrorCode::StorageUnavailable, "look at the broker's disk"),
     };
-    Failure::new(code, format!("metadata can't be written: {error}; look at the broker's disk, then retry"))
+    Failure::new(code, format!("metadata can't be written: {error}; {advice}, then retry"))
 }
