@@ -76,6 +76,11 @@ impl Checkpoint {
         Ok(Checkpoint { file: storage.open(CHECKPOINT)?, current: Mutex::new(current) })
     }
 
+    /// As last written.
+    pub(crate) fn state(&self) -> State {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
     /// Changes the state. It is durable only when `sync` says so.
     pub(crate) fn update(&self, sync: bool, change: impl FnOnce(&mut State)) -> io::Result<()> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,7 @@
 //! A folder of the file system as a [`Volume`].
 
+#![allow(clippy::disallowed_methods, reason = "this is where the log meets the file system")]
+
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;

@@ -102,7 +102,7 @@ pub(crate) fn inspect(storage: &dyn Storage, config: &Config, now_ms: i64) -> Re
     let kept = |base: Offset| inspection.segments.iter().any(|segment| segment.base == base);
     let stray = names.iter().filter(|name| match names::parse(name) {
         // At the end it may be what is left of a segment that was begun and lost.
-        Some((base, Kind::Snapshot)) => !kept(base) && !(base == inspection.end && snapshot::is_whole(storage, base)),
+        Some((base, Kind::Snapshot)) => !(kept(base) || base == inspection.end && snapshot::is_whole(storage, base)),
         Some((base, _)) => !kept(base),
         None => false,
     });
@@ -158,7 +158,8 @@ impl Inspector<'_> {
             epochs,
             epochs_rebuilt,
             producers: self.snapshot.producers,
-            clean,
+            // What the closing left must be there, too: else it is a start like any other.
+            clean: intact,
             torn,
             leftovers: Vec::new(),
             scanned_bytes: self.scanned_bytes,
@@ -217,12 +218,12 @@ impl Inspector<'_> {
                 self.mended.push(Finding::derived(Kind::TimeIndex.name(segment.base), 0, reason));
             }
             if let Some((position, reason)) = self.scan_one(segment, false)? {
-                return Err(corrupt(segment, position, reason));
+                return Err(pinpoint(segment, position, reason));
             }
         }
         if segment.end != next && !mutant!("damage-as-torn-tail") {
             let reason = format!("the segment ends at offset {}, the next one begins at {next}", segment.end);
-            return Err(corrupt(segment, segment.size, reason));
+            return Err(pinpoint(segment, segment.size, reason));
         }
         let mut head = Vec::with_capacity(snapshot::HEAD_LEN);
         let following = self.storage.open(&Kind::Snapshot.name(next));
@@ -297,7 +298,7 @@ impl Inspector<'_> {
                 match walk.step().map_err(|e| Error::io(Kind::Log.name(segment.base), e))? {
                     Step::Batch { header, .. } => self.note_producer(&header, segment.appended_ms),
                     Step::End => break,
-                    Step::Damage { position, reason } => return Err(corrupt(segment, position, reason)),
+                    Step::Damage { position, reason } => return Err(pinpoint(segment, position, reason)),
                 }
             }
         }
@@ -463,6 +464,19 @@ fn corrupt(segment: &Found, position: u64, reason: String) -> Error {
     Error::Corrupt { file: Kind::Log.name(segment.base), position, reason }
 }
 
+/// A walk by headers stumbles over the batch behind the damaged one, where that says it has more records than it has:
+/// the checksums tell the place.
+fn pinpoint(segment: &Found, position: u64, reason: String) -> Error {
+    let mut walk = Walk::checked(&*segment.file, 0, segment.size, Some(segment.base));
+    loop {
+        match walk.step() {
+            Ok(Step::Batch { .. }) => {}
+            Ok(Step::Damage { position, reason }) => return corrupt(segment, position, reason),
+            Ok(Step::End) | Err(_) => return corrupt(segment, position, reason),
+        }
+    }
+}
+
 /// The epochs that the batches themselves name.
 fn rebuild_epochs(segments: &[Found]) -> Result<Epochs, Error> {
     let mut epochs = Epochs::default();
@@ -475,7 +489,7 @@ fn rebuild_epochs(segments: &[Found]) -> Result<Epochs, Error> {
                     assigned.map_err(|e| corrupt(segment, position, e.to_string()))?;
                 }
                 Step::End => break,
-                Step::Damage { position, reason } => return Err(corrupt(segment, position, reason)),
+                Step::Damage { position, reason } => return Err(pinpoint(segment, position, reason)),
             }
         }
     }

@@ -364,7 +364,9 @@ impl<S: Storage> Log<S> {
     /// Takes a job that makes everything appended so far durable. `None` when there is nothing to do or
     /// one is in flight already.
     pub fn begin_sync(&mut self) -> Option<SyncJob> {
-        if self.fenced.is_some() || self.sync.in_flight || self.sync.durable == self.end {
+        // Files of a segment that was closed since wait for a sync even when all records are durable.
+        let nothing = self.sync.durable == self.end && self.sync.closed.is_empty();
+        if self.fenced.is_some() || self.sync.in_flight || nothing {
             return None;
         }
         self.sync.in_flight = true;

@@ -258,7 +258,11 @@ impl Reader {
         }
         let Some((position, _)) = found else { return Ok(None) };
         let wanted = timestamp.saturating_add(i64::from(mutant!("time-index-off-by-one")));
-        let mut walk = Walk::headers(&*file, position, segment.size(), None);
+        // A batch is passed over because of what its header says: that must be right.
+        let mut walk = match self.shared.verify_reads.load(Ordering::Relaxed) {
+            true => Walk::checked(&*file, position, segment.size(), None),
+            false => Walk::headers(&*file, position, segment.size(), None),
+        };
         loop {
             match walk.step().map_err(|e| segment.io(e))? {
                 Step::Batch { position, header } if header.max_timestamp >= wanted => {

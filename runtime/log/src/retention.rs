@@ -155,6 +155,11 @@ impl<S: Storage> Log<S> {
     pub fn close(mut self) -> Result<(), Error> {
         self.check_writable()?;
         assert!(!self.sync.in_flight, "finish the sync before closing");
+        if self.sync.says_clean && self.checkpoint.state().mark == self.mark() {
+            // Nothing was written since it was opened: what the last closing left is still right, and a crash in the
+            // middle of writing it again would spoil it.
+            return Ok(());
+        }
         if let Some(job) = self.begin_sync() {
             self.finish_sync(job.run())?;
         }
