@@ -1,5 +1,7 @@
 //! A damaged partition stops, by name and byte; what was not damaged is served, and its neighbours go on.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 mod support;
 
 use std::path::Path;

@@ -111,6 +111,7 @@ impl Attempt {
     ///
     /// # Errors
     /// Records that can't be decoded.
+    #[allow(clippy::should_implement_trait, reason = "it is no iterator: what it asks for decides how it goes on")]
     pub fn next(&mut self) -> Result<Next, Failure> {
         let committed = !self.committing && self.commit_wanted.is_none();
         let quiet = self.runner.is_settled() && (committed || mutant!("task-ends-uncommitted"));

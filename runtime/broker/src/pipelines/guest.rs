@@ -115,7 +115,7 @@ impl GuestSpec {
             config_json: self.config.json().to_owned(),
             limits,
             outputs: self.outputs.clone(),
-            log: Box::new(move |level, line| logs.push(level.into(), &place, masks.apply(&line))),
+            log: Box::new(move |level, line| logs.push(level.into(), &place, masks.apply(line))),
         });
         started.map_err(|failure| self.masks.failure(failure))
     }

@@ -139,7 +139,7 @@ fn rotate(id: &str, secret: u8, at_ms: i64, previous_until_ms: i64) -> Command {
 fn tokens_are_made_rotated_and_deleted() {
     let made = token("a", 1, &["read:topic:orders"]);
     let delete = Command::DeleteToken { id: "a".into() };
-    check(&[made.clone()], "TokenCreated { id: \"a\" }");
+    check(std::slice::from_ref(&made), "TokenCreated { id: \"a\" }");
     check(&[made.clone(), made.clone()], "token `a` exists already: rotate it for a new secret, or delete it first");
     check(&[token("a b", 1, &[])], "token `a b` must have 1 to 64 letters, digits, `.`, `_` or `-`");
     check(&[token("a", 1, &["read:cluster"; 65])], "token `a` may have 64 rights, got 65");

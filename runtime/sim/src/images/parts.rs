@@ -32,7 +32,7 @@ pub(super) fn config(id: TopicId) -> Config {
         segment_ms: 3_000,
         index_interval_bytes: 100,
         retention_ms: None,
-        retention_bytes: (id.0 % 2 == 0).then_some(5_000),
+        retention_bytes: id.0.is_multiple_of(2).then_some(5_000),
         preallocate_bytes: 512,
         mark_bytes: [0, 2_000, 1 << 30][(id.0 % 3) as usize],
         ..Config::default()

@@ -55,12 +55,12 @@ impl Node {
         let (now, mut out) = (self.groups_now(ctx), Vec::new());
         let Some(groups) = &mut self.groups else { return };
         groups.handle(event, now, &mut out);
-        if let Some(deadline) = groups.next_deadline() {
-            if self.tick_at.is_none_or(|at| deadline < at) {
-                self.tick_at = Some(deadline);
-                let delay = u64::try_from(deadline - now).unwrap_or(0) * 1_000;
-                ctx.work(self.incarnation, delay, Work::GroupsTick);
-            }
+        if let Some(deadline) = groups.next_deadline()
+            && self.tick_at.is_none_or(|at| deadline < at)
+        {
+            self.tick_at = Some(deadline);
+            let delay = u64::try_from(deadline - now).unwrap_or(0) * 1_000;
+            ctx.work(self.incarnation, delay, Work::GroupsTick);
         }
         self.carry_out_groups(out, ctx);
     }
