@@ -2,7 +2,7 @@
 //! thing, so that the tests can be tested. Without the feature, which no release has, each place is the constant
 //! `false` and costs nothing.
 //!
-//! The environment variable `MILLSTREAM_MUTANT` chooses one for the whole process, or [`choose`] does.
+//! The environment variable `MILLSTREAM_MUTANT` chooses one for the whole process, or `choose` does.
 
 /// Every mistake, as `(name, what it does)`. Each name stands in the code at least once.
 pub const ALL: &[(&str, &str)] = &[
