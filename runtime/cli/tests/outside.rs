@@ -23,7 +23,10 @@ fn get(address: &str, path: &str) -> String {
 fn a_server_shows_itself() {
     let server = Server::start();
     let status = server.json(&["cluster", "status"]);
-    assert_eq!((status["ready"].as_bool(), status["findings"].as_array().map(Vec::len)), (Some(true), Some(0)));
+    assert_eq!(status["ready"].as_bool(), Some(true));
+    // The disk of whoever runs the tests may be nearly full.
+    let mut findings = status["findings"].as_array().unwrap().iter();
+    assert!(findings.all(|finding| finding["cause"] == "disk_low"), "{status}");
     let address = status["nodes"][0]["http_address"].as_str().unwrap();
     assert!(get(address, "/health/ready").starts_with("HTTP/1.1 200 "), "it is ready");
     assert!(get(address, "/metrics").contains("millstream_build_info{version="));
