@@ -84,6 +84,8 @@ impl Default for Limits {
 
 /// Commands a shard's mailbox holds; senders wait beyond.
 pub(crate) const SHARD_MAILBOX_MAX: usize = 4_096;
+/// Partitions that are opened or closed at a time: their syncs share the file system's commits.
+pub(crate) const OPENINGS_MAX: usize = 32;
 /// Commands a shard handles before it asks for syncs, so that a flood can't put off durability for ever.
 pub(crate) const SHARD_DRAIN_MAX: usize = 1_024;
 /// Metadata commands that wait for the store.

@@ -258,9 +258,9 @@ impl Topics {
 
     /// Opens the partitions of `topic` from index `from` on, which are new.
     async fn open_new(&self, topic: &Topic, from: u32) -> Result<(), Failure> {
-        for index in from..topic.partitions {
-            let partition = self.open_partition(topic, PartitionIndex(index)).await?;
-            if let Some(reason) = partition.offline() {
+        let opens = (from..topic.partitions).map(|index| self.open_partition(topic, PartitionIndex(index)));
+        for opened in futures_util::future::join_all(opens).await {
+            if let Some(reason) = opened?.offline() {
                 return Err(Failure::clone(&reason));
             }
         }

@@ -50,6 +50,8 @@ pub(crate) struct State {
 pub(crate) struct Checkpoint {
     file: Arc<dyn File>,
     current: Mutex<(u64, State)>,
+    /// Opening wrote the file, durably, and its name with it.
+    pub(crate) replaced: bool,
 }
 
 impl Checkpoint {
@@ -63,7 +65,8 @@ impl Checkpoint {
         let bytes = read_file(storage, CHECKPOINT)?.unwrap_or_default();
         let (sequence, state) = newest(&bytes).unwrap_or((0, fallback));
         let mut current = (sequence, state);
-        if !faults(&bytes).is_empty() {
+        let replaced = !faults(&bytes).is_empty();
+        if replaced {
             // The slots as if the state had been written twice, the newer one into its own place.
             let newer = sequence + 1;
             let (even, odd) = if newer.is_multiple_of(2) { (newer, sequence) } else { (sequence, newer) };
@@ -73,7 +76,7 @@ impl Checkpoint {
             replace_file(storage, CHECKPOINT, &both)?;
             current = (newer, state);
         }
-        Ok(Checkpoint { file: storage.open(CHECKPOINT)?, current: Mutex::new(current) })
+        Ok(Checkpoint { file: storage.open(CHECKPOINT)?, current: Mutex::new(current), replaced })
     }
 
     /// As last written.
@@ -91,6 +94,14 @@ impl Checkpoint {
         write_all_at(&*self.file, &mut [IoSlice::new(&encode(sequence, &state))], at)?;
         *current = (sequence, state);
         if sync { self.file.sync_data() } else { Ok(()) }
+    }
+
+    /// Makes the state be `wanted`, durably. What was read may never have reached the disk, so it is written again.
+    pub(crate) fn settle(&self, wanted: State) -> io::Result<()> {
+        if self.replaced && self.state() == wanted {
+            return Ok(());
+        }
+        self.update(true, |state| *state = wanted)
     }
 
     /// Moves the mark; it never goes back.

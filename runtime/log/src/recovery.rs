@@ -42,12 +42,17 @@ pub struct Recovery {
 
 pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> Result<(Log<S>, Recovery), Error> {
     let mut found = inspect(&*storage, &config, now_ms)?;
-    let (checkpoint, recovery) = carry_out(&*storage, &mut found)?;
+    let recovery = carry_out(&*storage, &mut found)?;
+    let begins = found.segments.is_empty();
     let (segments, active) = build(&*storage, &config, &mut found.segments, (found.end, now_ms))?;
+    let checkpoint = Checkpoint::open(&*storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
+    if begins && !checkpoint.replaced {
+        storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
+    }
     let mark = Mark { segment: active.segment.base, position: active.segment.size(), offset: found.end };
     if !found.clean {
         let state = State { start: found.state.start, mark, clean: false };
-        checkpoint.update(true, |saved| *saved = state).map_err(|e| Error::io(CHECKPOINT, e))?;
+        checkpoint.settle(state).map_err(|e| Error::io(CHECKPOINT, e))?;
     }
     let shared = Shared {
         storage: Arc::clone(&storage) as Arc<dyn Storage>,
@@ -78,7 +83,7 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
     Ok((log, recovery))
 }
 
-fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoint, Recovery), Error> {
+fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<Recovery, Error> {
     if !found.clean && !found.leftovers.is_empty() && !mutant!("recovery-believes-the-cache") {
         let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
         checkpoint.update(true, |_| {}).map_err(|e| Error::io(CHECKPOINT, e))?;
@@ -130,14 +135,14 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<(Checkpoin
             other => other?,
         }
     }
-    if !found.clean {
+    // An empty folder has no names to keep.
+    if !found.clean && !(found.segments.is_empty() && found.leftovers.is_empty()) {
         storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
     }
     if found.epochs_rebuilt {
         found.epochs.save(storage).map_err(|e| Error::io(EPOCHS, e))?;
     }
-    let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
-    Ok((checkpoint, recovery))
+    Ok(recovery)
 }
 
 /// Writes the bytes of a segment that the mark does not vouch for over themselves.
@@ -162,7 +167,7 @@ fn write_again(segment: &Found, mark: Mark) -> io::Result<()> {
     Ok(())
 }
 
-/// The segment list and the segment to write, which is created when there is none.
+/// The segment list and the segment to write, which is created, its name not yet durable, when there is none.
 fn build(
     storage: &dyn Storage,
     config: &Config,
@@ -173,7 +178,6 @@ fn build(
     let Some(last) = found.pop() else {
         let name = Kind::Log.name(end);
         let file = storage.create(&name).map_err(|e| Error::io(name, e))?;
-        storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
         let live = Live { file, index: Arc::new(LiveIndex::new(end)) };
         let active = Active::empty(end, live, (interval, now_ms));
         return Ok((vec![Arc::clone(&active.segment)], active));

@@ -191,19 +191,27 @@ impl<S: Storage, W> Shard<S, W> {
         self.partitions.values().any(|partition| partition.sync_in_flight)
     }
 
-    /// Closes every log cleanly; no sync may be in flight. Gives those that could not be.
-    pub fn close(&mut self, reason: &Failure, out: &mut Vec<Output<W>>) -> Vec<(TopicPartition, Failure)> {
+    /// Every partition, to be closed by [`close`]; no sync may be in flight.
+    pub fn take(&mut self) -> Vec<(TopicPartition, Partition<S, W>)> {
         let mut partitions: Vec<_> = self.partitions.drain().collect();
         partitions.sort_unstable_by_key(|(id, _)| *id);
-        let mut failed = Vec::new();
-        for (id, partition) in partitions {
-            if let Err(failure) = partition.close(reason, &mut self.effects) {
-                failed.push((id, failure));
-            }
-            pass_on(id, &mut self.effects, out);
-        }
-        failed
+        partitions
     }
+}
+
+/// Closes a partition's log cleanly. Blocks for the disk.
+///
+/// # Errors
+/// It could not be closed cleanly, so the next opening checks it. Everybody was answered all the same.
+pub fn close<S: Storage, W>(
+    (id, partition): (TopicPartition, Partition<S, W>),
+    reason: &Failure,
+    out: &mut Vec<Output<W>>,
+) -> Result<(), Failure> {
+    let mut effects = Vec::new();
+    let closed = partition.close(reason, &mut effects);
+    pass_on(id, &mut effects, out);
+    closed
 }
 
 fn pass_on<W>(id: TopicPartition, effects: &mut Vec<Effect<W>>, out: &mut Vec<Output<W>>) {

@@ -15,24 +15,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_log as log;
+use millstream_log::{Log, Storage, Volume};
 use millstream_protocol::message::{Durability, TopicConfig};
-use millstream_protocol::{Failure, Offset, TopicPartition};
+use millstream_protocol::{ErrorCode, Failure, Offset, TopicPartition};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::clock::now_ms;
 pub use crate::core::partition::LogDescription;
+use crate::core::partition::code_of;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, shutting_down};
-use crate::folder::Place;
-use crate::limits::SHARD_MAILBOX_MAX;
+use crate::folder::{self, Place};
+use crate::limits::{OPENINGS_MAX, SHARD_MAILBOX_MAX};
 use crate::partition::{Append, Partition};
 use crate::stats::Stats;
 
 /// Everything that makes a shard act.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// A partition whose log was opened, or could not be.
     Open {
-        spec: Box<Spec>,
+        opened: Box<Opened>,
         reply: oneshot::Sender<Arc<Partition>>,
     },
     Append {
@@ -88,7 +92,33 @@ pub(crate) struct Spec {
     pub(crate) stats: Arc<Stats>,
 }
 
+/// What became of opening a partition's log.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) spec: Spec,
+    pub(crate) log: Result<Log<Arc<dyn Storage>>, Failure>,
+}
+
 impl Spec {
+    /// Opens the log, after checking that the folder is this partition's. Blocks for the disk.
+    pub(crate) fn open(self, volume: &dyn Volume) -> Opened {
+        let log = self.open_log(volume);
+        Opened { spec: self, log }
+    }
+
+    fn open_log(&self, volume: &dyn Volume) -> Result<Log<Arc<dyn Storage>>, Failure> {
+        folder::claim(volume, self.place())?;
+        let failed = |e: &dyn std::fmt::Display, code| {
+            let (topic, partition) = (&self.topic, self.id.partition);
+            Failure::new(code, format!("{topic}/{partition}: {e}"))
+        };
+        let storage = volume.open(&self.folder).map_err(|e| failed(&e, ErrorCode::StorageUnavailable))?;
+        let opened = Log::open(storage, self.config.clone(), now_ms());
+        let (log, recovery) = opened.map_err(|e| failed(&e, code_of(&e)))?;
+        folder::report_recovery(self, &recovery);
+        Ok(log)
+    }
+
     pub(crate) fn place(&self) -> Place<'_> {
         Place { id: self.id, topic: &self.topic, folder: &self.folder, must_exist: self.must_exist }
     }
@@ -98,6 +128,9 @@ impl Spec {
 #[derive(Debug)]
 pub(crate) struct Shards {
     mailboxes: Vec<mpsc::Sender<Command>>,
+    data_dir: Arc<DataDir>,
+    /// One permit for each log that may be opened at a time.
+    openings: Semaphore,
     /// Ends the loops without finishing anything, as a crash would.
     abort: Arc<AtomicBool>,
 }
@@ -121,13 +154,14 @@ impl Shards {
                 runtime: Handle::current(),
                 syncs: syncs.clone(),
                 abort: Arc::clone(&abort),
-                data_dir: Arc::clone(data_dir),
+                _owned: Arc::clone(data_dir),
             });
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             thread.spawn(move || owner.run(commands)).map_err(failed)?;
             mailboxes.push(mailbox);
         }
-        Ok(Shards { mailboxes, abort })
+        let openings = Semaphore::new(OPENINGS_MAX);
+        Ok(Shards { mailboxes, data_dir: Arc::clone(data_dir), openings, abort })
     }
 
     /// The mailbox of the shard that owns this partition.
@@ -137,11 +171,17 @@ impl Shards {
         &self.mailboxes[place as usize]
     }
 
-    /// Opens a partition on its shard.
+    /// Opens a partition's log beside its shard, which goes on with the others meanwhile, and hands it over.
     pub(crate) async fn open(&self, spec: Spec) -> Result<Arc<Partition>, Failure> {
+        let id = spec.id;
+        let opened = {
+            let _permit = self.openings.acquire().await.expect("nobody closes it");
+            let data_dir = Arc::clone(&self.data_dir);
+            let opening = tokio::task::spawn_blocking(move || Box::new(spec.open(&**data_dir.volume())));
+            opening.await.map_err(|_| shutting_down())?
+        };
         let (reply, answer) = oneshot::channel();
-        let mailbox = self.mailbox_of(spec.id);
-        mailbox.send(Command::Open { spec: Box::new(spec), reply }).await.map_err(|_| shutting_down())?;
+        self.mailbox_of(id).send(Command::Open { opened, reply }).await.map_err(|_| shutting_down())?;
         answer.await.map_err(|_| shutting_down())
     }
 

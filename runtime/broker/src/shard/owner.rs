@@ -1,26 +1,25 @@
 //! The loop of one shard: commands go into [`core::shard`](crate::core::shard), what it wants done comes out.
-//! Invariant: only this thread touches its logs; whatever it does besides appending (opening, retention) it
-//! does inline, so that no partition needs a lock.
+//! Invariant: only this thread touches its logs, from when they are handed to it opened until it closes them; whatever
+//! it does besides appending (retention) it does inline, so that no partition needs a lock.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-use millstream_log::{Log, Storage, Volume};
-use millstream_protocol::{ErrorCode, Failure, TopicPartition};
+use millstream_log::Storage;
+use millstream_protocol::TopicPartition;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::sync::Job;
-use super::{Command, Spec};
+use super::{Command, Opened};
 use crate::clock::now_ms;
 use crate::core;
-use crate::core::partition::code_of;
 use crate::core::shard::{Event, Output, Shard};
 use crate::data_dir::DataDir;
 use crate::folder;
-use crate::limits::SHARD_DRAIN_MAX;
+use crate::limits::{OPENINGS_MAX, SHARD_DRAIN_MAX};
 use crate::partition::{Append, Opening, Partition, Reply};
 
 /// What a shard is made of.
@@ -30,7 +29,7 @@ pub(super) struct Parts {
     pub(super) syncs: Sender<Job>,
     pub(super) abort: Arc<AtomicBool>,
     /// The folder is not free before this thread is done with it.
-    pub(super) data_dir: Arc<DataDir>,
+    pub(super) _owned: Arc<DataDir>,
 }
 
 pub(super) struct Owner {
@@ -65,14 +64,39 @@ impl Owner {
                 break;
             }
         }
-        for (id, error) in self.core.close(&crate::error::shutting_down(), &mut self.outputs) {
-            let (topic, partition) = (self.topic(id), id.partition.0);
-            tracing::warn!(topic, partition, %error, "log not closed cleanly; the next start checks it");
-        }
-        self.carry_out();
+        self.close();
         if let Some(reply) = self.shutdown {
             let _ = reply.send(());
         }
+    }
+
+    /// Closes every log, several at a time: each waits for the disk more than once, and those waits overlap.
+    fn close(&mut self) {
+        let partitions = self.core.take();
+        let threads = partitions.len().min(OPENINGS_MAX);
+        let (left, reason) = (Mutex::new(partitions.into_iter()), crate::error::shutting_down());
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let close = || {
+            let (mut outputs, mut failed) = (Vec::new(), Vec::new());
+            while let Some((id, partition)) = next() {
+                if let Err(error) = core::shard::close((id, partition), &reason, &mut outputs) {
+                    failed.push((id, error));
+                }
+            }
+            (outputs, failed)
+        };
+        let closed: Vec<_> = std::thread::scope(|scope| {
+            let closing: Vec<_> = (0..threads).map(|_| scope.spawn(close)).collect();
+            closing.into_iter().map(|thread| thread.join().expect("closing a log does not panic")).collect()
+        });
+        for (outputs, failed) in closed {
+            for (id, error) in failed {
+                let (topic, partition) = (self.topic(id), id.partition.0);
+                tracing::warn!(topic, partition, %error, "log not closed cleanly; the next start checks it");
+            }
+            self.outputs.extend(outputs);
+        }
+        self.carry_out();
     }
 
     fn aborted(&self) -> bool {
@@ -81,8 +105,8 @@ impl Owner {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Open { spec, reply } => {
-                let partition = self.open(*spec);
+            Command::Open { opened, reply } => {
+                let partition = self.take(*opened);
                 let _ = reply.send(partition);
             }
             Command::Append { id, append } => {
@@ -119,7 +143,8 @@ impl Owner {
         self.feed(Event::Tick);
     }
 
-    fn open(&mut self, spec: Spec) -> Arc<Partition> {
+    fn take(&mut self, opened: Opened) -> Arc<Partition> {
+        let Opened { spec, log } = opened;
         let opening = Opening {
             id: spec.id,
             topic: Arc::clone(&spec.topic),
@@ -129,7 +154,7 @@ impl Owner {
             stats: Arc::clone(&spec.stats),
         };
         let (topic, partition) = (spec.topic.to_string(), spec.id.partition.0);
-        match open_log(&**self.parts.data_dir.volume(), &spec) {
+        match log {
             Ok(log) => {
                 let handle = Arc::new(Partition::serving(opening, log.reader(), log.end_offset()));
                 self.handles.insert(spec.id, Arc::clone(&handle));
@@ -184,18 +209,4 @@ impl Owner {
     fn topic(&self, id: TopicPartition) -> &str {
         self.handles.get(&id).map_or("", |handle| handle.topic())
     }
-}
-
-/// Opens the log of a partition, checking first that the folder is this partition's.
-fn open_log(volume: &dyn Volume, spec: &Spec) -> Result<Log<Arc<dyn Storage>>, Failure> {
-    folder::claim(volume, spec.place())?;
-    let corrupt = |e: &dyn std::fmt::Display, code| {
-        let (topic, partition) = (&spec.topic, spec.id.partition);
-        Failure::new(code, format!("{topic}/{partition}: {e}"))
-    };
-    let storage = volume.open(&spec.folder).map_err(|e| corrupt(&e, ErrorCode::StorageUnavailable))?;
-    let opened = Log::open(storage, spec.config.clone(), now_ms());
-    let (log, recovery) = opened.map_err(|e| corrupt(&e, code_of(&e)))?;
-    folder::report_recovery(spec, &recovery);
-    Ok(log)
 }

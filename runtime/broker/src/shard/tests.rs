@@ -33,7 +33,8 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
         stats: Arc::default(),
     };
     let (reply, _opened) = oneshot::channel();
-    mailbox.try_send(Command::Open { spec: Box::new(spec), reply }).unwrap();
+    let opened = Box::new(spec.open(&**data_dir.volume()));
+    mailbox.try_send(Command::Open { opened, reply }).unwrap();
     let mut outcomes = Vec::new();
     for acks in acks {
         let mut builder = BatchBuilder::new(Compression::None);
@@ -47,7 +48,7 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
         runtime: tokio::runtime::Handle::current(),
         syncs: jobs,
         abort: Arc::new(AtomicBool::new(false)),
-        data_dir,
+        _owned: data_dir,
     };
     let shard = std::thread::spawn(move || Owner::new(parts).run(commands));
     let end = Offset(acks.len() as i64);

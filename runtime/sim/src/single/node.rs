@@ -401,8 +401,9 @@ impl Node {
         }
         let mut out = Vec::new();
         let reason = Failure::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-        let unclean = self.shard.close(&reason, &mut out);
-        ctx.say(format_args!("closed, {} logs not cleanly", unclean.len()));
+        let closed = self.shard.take().into_iter().map(|partition| shard::close(partition, &reason, &mut out));
+        let unclean = closed.filter(Result::is_err).count();
+        ctx.say(format_args!("closed, {unclean} logs not cleanly"));
         self.carry_out(out, ctx);
         self.closed = true;
     }
