@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use millstream_cluster::metadata::codec::{decode_command, decode_snapshot, encode_command, encode_snapshot};
 use millstream_cluster::metadata::{Applied, Command, Rejection, State};
-use millstream_log::{MemoryStorage, Storage, delete_if_there};
+use millstream_log::{MemoryStorage, Storage, replace_file};
 use millstream_protocol::{ErrorCode, Failure};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -20,8 +20,6 @@ use crate::limits::METADATA_LOG_MAX;
 
 /// Name of the file.
 pub const FILE: &str = "metadata.redb";
-/// The file while it is made.
-const UNFINISHED: &str = "metadata.redb.new";
 
 /// Command index -> command.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -122,7 +120,7 @@ pub fn check(storage: &Arc<dyn Storage>) -> Result<State, String> {
     let copy: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     for name in [FILE, super::mark::FILE] {
         if let Some(bytes) = millstream_log::read_file(&**storage, name).map_err(|e| e.to_string())? {
-            millstream_log::replace_file(&*copy, name, &bytes).map_err(|e| e.to_string())?;
+            replace_file(&*copy, name, &bytes).map_err(|e| e.to_string())?;
         }
     }
     Store::open(&copy).map(|store| store.state.clone()).map_err(|failure| failure.message)
@@ -135,19 +133,19 @@ fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
     Ok(transaction)
 }
 
-/// Makes an empty store beside its place and moves it there: half of one is never taken for damage.
+/// Makes an empty store in memory, which needs none of redb's syncs, and puts it in its place as a whole: half of one is
+/// never taken for damage.
 fn create(storage: &Arc<dyn Storage>) -> Result<(), redb::Error> {
-    delete_if_there(&**storage, UNFINISHED)?;
-    storage.create(UNFINISHED)?;
-    let database = open_database(storage, UNFINISHED, false)?;
+    let memory = MemoryStorage::new();
+    memory.put(FILE, Vec::new());
+    let held: Arc<dyn Storage> = Arc::new(memory.clone());
+    let database = open_database(&held, FILE, false)?;
     let transaction = begin(&database)?;
     transaction.open_table(LOG)?;
     transaction.open_table(SNAPSHOT)?;
     transaction.commit()?;
     drop(database);
-    storage.open(UNFINISHED)?.sync_data()?;
-    storage.rename(UNFINISHED, FILE)?;
-    Ok(storage.sync_dir()?)
+    Ok(replace_file(&**storage, FILE, &memory.get(FILE).unwrap_or_default())?)
 }
 
 /// Every page's checksum, on a copy in memory: redb repairs while it checks, and a full disk takes no repairs.

@@ -3,9 +3,9 @@
 //! it does besides appending (retention) it does inline, so that no partition needs a lock.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_log::Storage;
 use millstream_protocol::TopicPartition;

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use millstream_client::{Acks, Client, Compression, Producer};
 use millstream_protocol::message::Durability;
 
+use super::growth::Dimension;
 use crate::commands::produce::compression;
 use crate::connect::ServerArgs;
 use crate::format::{bytes, count, plural};
@@ -35,6 +36,8 @@ pub(super) enum What {
     Quic,
     /// All of these
     All,
+    /// How cost grows with partitions, connections, group members, pipelines, segments; takes minutes
+    Growth,
     /// The bare other end of the references; started by the others
     #[value(hide = true)]
     Peer,
@@ -65,6 +68,7 @@ pub(super) enum DurabilityArg {
   millstream bench end-to-end -s 1000 --rate 20000
   millstream bench pipeline --plugin plugins/parse-access-log
   millstream bench consume --server 127.0.0.1:9094
+  millstream bench growth --of partitions,connections
 
 Without --server a broker is started as a process of its own, so that its CPU time and memory are told apart from
 the client's. Each measurement alternates with a bare reference that moves the same bytes without Millstream; the
@@ -120,6 +124,12 @@ pub(crate) struct Args {
     /// Leave the bare references out
     #[arg(long)]
     no_reference: bool,
+    /// Growth: of what [default: everything]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub(super) of: Vec<Dimension>,
+    /// Growth: sizes
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    pub(super) steps: Vec<u32>,
     /// Plugin: a crate's folder or a component [default: plugins/identity]
     #[arg(long, value_name = "DIR|FILE.wasm")]
     pub(super) plugin: Option<PathBuf>,

@@ -33,12 +33,21 @@ impl Broker {
             let address = args.server.clone();
             return Ok(Broker { server: address.connect().await?, address, pid: args.broker_pid, own: None });
         }
-        let data = folder.join("broker");
-        let config = folder.join("broker.yaml");
+        Broker::own(Config::embedded(folder.join("broker")), folder).await
+    }
+
+    /// Starts a broker with these settings; it has answered when this returns.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) async fn own(config: Config, folder: &Path) -> Result<Broker> {
+        let file = folder.join("broker.yaml");
         // JSON is YAML.
-        std::fs::write(&config, serde_json::to_string(&Config::embedded(&data))?)?;
-        let mut own = Own::start("broker", folder, &["serve", "--config", &config.to_string_lossy()])?;
-        let profile = data.join("profile.yaml");
+        std::fs::write(&file, serde_json::to_string(&config)?)?;
+        let profile = config.data_dir.join("profile.yaml");
+        // Written anew when the address is known.
+        std::fs::remove_file(&profile).ok();
+        let mut own = Own::start("broker", folder, &["serve", "--config", &file.to_string_lossy()])?;
         own.wait_for(&profile).await?;
         let address = ServerArgs { server: None, profile: Some(profile) };
         Ok(Broker { server: address.connect().await?, address, pid: Some(own.pid()), own: Some(own) })
@@ -61,6 +70,17 @@ impl Broker {
     async fn delete(&self, name: &str) {
         // It may not be there.
         self.server.call(DeleteTopic { name: name.to_owned() }).await.ok();
+    }
+
+    /// Stops it in order, if it is this program's own, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub(super) async fn stop(self) -> Result<()> {
+        match self.own {
+            Some(own) => own.stop().await,
+            None => Ok(()),
+        }
     }
 
     /// Leaves nothing behind.

@@ -12,7 +12,7 @@ use crate::problem::Problem;
 
 /// How long a process may take until it is ready; recovery of nothing takes milliseconds.
 const READY_TIME: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(1);
 
 /// A process that ends with its handle.
 pub(super) struct Own {
@@ -62,6 +62,24 @@ impl Own {
             tokio::time::sleep(POLL).await;
         }
         Ok(())
+    }
+}
+
+impl Own {
+    /// Asks the process to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It says that it failed.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(Problem::failure(format!("the {} ended: {status}", self.what)).into()),
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
     }
 }
 

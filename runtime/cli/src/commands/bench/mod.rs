@@ -6,6 +6,7 @@ mod args;
 mod bare;
 mod broker;
 mod child;
+mod growth;
 mod measure;
 mod pace;
 mod peer;
@@ -29,6 +30,7 @@ use args::{Load, What};
 use bare::Bare;
 use broker::Broker;
 use child::Folder;
+use growth::Growth;
 use report::Machine;
 use rounds::Scene;
 use values::Values;
@@ -54,20 +56,27 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
     if !machine.optimised {
         context.console.warn("this is a debug build: its figures say nothing; build with --release");
     }
-    let scenes = block_on(async {
+    let played = block_on(async {
         tokio::select! {
-            scenes = bench(&args, context) => scenes,
+            played = bench(&args, context) => played,
             // Whatever is running is dropped, processes and folder with it.
             _ = tokio::signal::ctrl_c() => Err(Problem::failure("interrupted").into()),
         }
     })?;
     match context.format {
-        Format::Json => report::print_as_json(&machine, &scenes),
-        Format::Table => report::print(&machine, &scenes),
+        Format::Json => report::print_as_json(&machine, &played),
+        Format::Table => report::print(&machine, &played),
     }
 }
 
-async fn bench(args: &Args, context: &Context) -> Result<Vec<Scene>> {
+/// What was measured.
+#[derive(Default)]
+struct Played {
+    scenes: Vec<Scene>,
+    grown: Vec<Growth>,
+}
+
+async fn bench(args: &Args, context: &Context) -> Result<Played> {
     let load = args.load();
     let mut stage = Stage {
         args,
@@ -80,6 +89,11 @@ async fn bench(args: &Args, context: &Context) -> Result<Vec<Scene>> {
         folder: Folder::create(&args.data_dir)?,
     };
     let wanted = |what: What| args.what == what || args.what == What::All;
+    if args.what == What::Growth {
+        let grown = growth::run(&stage).await?;
+        stage.bar.finish_and_clear();
+        return Ok(Played { grown, ..Played::default() });
+    }
     let mut played = Vec::new();
     if wanted(What::Log) {
         played.extend(scenes::log(&mut stage).await?);
@@ -106,7 +120,7 @@ async fn bench(args: &Args, context: &Context) -> Result<Vec<Scene>> {
     if let Some(broker) = stage.broker.take() {
         broker.clear().await;
     }
-    Ok(played)
+    Ok(Played { scenes: played, ..Played::default() })
 }
 
 impl Stage<'_> {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::measure::{QUANTILES, Sample};
 use super::rounds::{Compare, Scene, Series};
+use super::{Played, growth};
 use crate::format::{bytes, count, nanoseconds};
 use crate::table::{Listing, print_json, print_line};
 
@@ -49,12 +50,12 @@ fn command() -> String {
     std::env::args().skip(1).fold("millstream".to_owned(), |command, word| command + " " + &word)
 }
 
-pub(super) fn print(machine: &Machine, scenes: &[Scene]) -> Result<()> {
+pub(super) fn print(machine: &Machine, played: &Played) -> Result<()> {
     let Machine { processor, cores, kernel, load, date, command, .. } = machine;
     print_line(&format!("{date} UTC, {processor}, {cores} cores, Linux {kernel}, {} build", machine.profile()))?;
     print_line(&format!("load of the machine at the start: {load:.2}"))?;
     print_line(&format!("$ {command}"))?;
-    for scene in scenes {
+    for scene in &played.scenes {
         print_line("")?;
         let runs = scene.subject().samples.len();
         print_line(&format!("{}: {}; median of {runs}", scene.what, scene.title))?;
@@ -63,7 +64,7 @@ pub(super) fn print(machine: &Machine, scenes: &[Scene]) -> Result<()> {
             latencies(scene)?;
         }
     }
-    Ok(())
+    growth::print(&played.grown)
 }
 
 fn throughput(scene: &Scene) -> Result<()> {
@@ -138,11 +139,12 @@ fn latencies(scene: &Scene) -> Result<()> {
     Ok(listing.print_indented("  ")?)
 }
 
-pub(super) fn print_as_json(machine: &Machine, scenes: &[Scene]) -> Result<()> {
+pub(super) fn print_as_json(machine: &Machine, played: &Played) -> Result<()> {
     let Machine { processor, cores, kernel, load, date, command, .. } = machine;
     let document = json!({
         "date_utc": date, "processor": processor, "cores": cores, "kernel": kernel, "profile": machine.profile(),
-        "load_at_start": load, "command": command, "scenes": scenes.iter().map(scene).collect::<Vec<_>>(),
+        "load_at_start": load, "command": command, "scenes": played.scenes.iter().map(scene).collect::<Vec<_>>(),
+        "growth": growth::json(&played.grown),
     });
     Ok(print_json(&document)?)
 }

@@ -67,7 +67,8 @@ async fn half(broker: &Broker, load: &Load, values: &Values) -> Result<u64> {
     Ok((records as f64 / start.elapsed().as_secs_f64() / 2.0).max(1.0) as u64)
 }
 
-async fn run(broker: &Broker, load: &Load, values: &Values, rate: u64) -> Result<Sample> {
+/// One run at a rate, through an empty topic.
+pub(in super::super) async fn run(broker: &Broker, load: &Load, values: &Values, rate: u64) -> Result<Sample> {
     broker.topic(INPUT, load).await?;
     let (sending, receiving) = (broker.client().await?, broker.client().await?);
     let reader = receiving.reader(INPUT).from(Start::Earliest).open().await?;

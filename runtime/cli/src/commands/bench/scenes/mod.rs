@@ -9,7 +9,7 @@ mod produce;
 mod quic;
 
 pub(super) use consume::consume;
-pub(super) use end_to_end::end_to_end;
+pub(super) use end_to_end::{end_to_end, run as steady};
 pub(super) use log::log;
 pub(super) use pipeline::pipeline;
 pub(super) use plugin::plugin;
