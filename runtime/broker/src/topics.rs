@@ -79,10 +79,8 @@ impl Topics {
             tracing::warn!(%error, "topic folders can't be listed");
         }
         let opens = state.topics().flat_map(|topic| (0..topic.partitions).map(move |index| (topic, index)));
-        let opens: Vec<_> = opens.map(|(topic, index)| self.open_partition(topic, PartitionIndex(index))).collect();
-        for opened in futures_util::future::join_all(opens).await {
-            opened?;
-        }
+        let specs = opens.map(|(topic, index)| self.spec(topic, PartitionIndex(index))).collect();
+        self.serve(self.shards.open(specs).await?);
         for topic in state.topics().filter(|topic| topic.ready < topic.partitions) {
             self.metadata.submit(Command::PartitionsReady { id: topic.id, partitions: topic.partitions }).await?;
         }
@@ -258,19 +256,26 @@ impl Topics {
 
     /// Opens the partitions of `topic` from index `from` on, which are new.
     async fn open_new(&self, topic: &Topic, from: u32) -> Result<(), Failure> {
-        let opens = (from..topic.partitions).map(|index| self.open_partition(topic, PartitionIndex(index)));
-        for opened in futures_util::future::join_all(opens).await {
-            if let Some(reason) = opened?.offline() {
-                return Err(Failure::clone(&reason));
-            }
+        let specs = (from..topic.partitions).map(|index| self.spec(topic, PartitionIndex(index))).collect();
+        let opened = self.shards.open(specs).await?;
+        let reason = opened.iter().find_map(|partition| partition.offline());
+        self.serve(opened);
+        if let Some(reason) = reason {
+            return Err(Failure::clone(&reason));
         }
         self.metadata.submit(Command::PartitionsReady { id: topic.id, partitions: topic.partitions }).await?;
         Ok(())
     }
 
-    async fn open_partition(&self, topic: &Topic, partition: PartitionIndex) -> Result<Arc<Partition>, Failure> {
+    fn serve(&self, opened: Vec<Arc<Partition>>) {
+        for partition in opened {
+            self.partitions.insert(partition.id(), partition);
+        }
+    }
+
+    fn spec(&self, topic: &Topic, partition: PartitionIndex) -> Spec {
         let (config, durability) = self.log_config(topic);
-        let spec = Spec {
+        Spec {
             id: TopicPartition { topic: topic.id, partition },
             topic: topic.name.as_str().into(),
             folder: folder::path_of(&topic.name, partition),
@@ -278,11 +283,7 @@ impl Topics {
             durability,
             must_exist: partition.0 < topic.ready,
             stats: Arc::clone(&self.stats),
-        };
-        let id = spec.id;
-        let opened = self.shards.open(spec).await?;
-        self.partitions.insert(id, Arc::clone(&opened));
-        Ok(opened)
+        }
     }
 
     fn log_config(&self, topic: &Topic) -> (log::Config, Durability) {

@@ -11,7 +11,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_log as log;
@@ -19,7 +19,8 @@ use millstream_log::{Log, Storage, Volume};
 use millstream_protocol::message::{Durability, TopicConfig};
 use millstream_protocol::{ErrorCode, Failure, Offset, TopicPartition};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::clock::now_ms;
 pub use crate::core::partition::LogDescription;
@@ -129,8 +130,6 @@ impl Spec {
 pub(crate) struct Shards {
     mailboxes: Vec<mpsc::Sender<Command>>,
     data_dir: Arc<DataDir>,
-    /// One permit for each log that may be opened at a time.
-    openings: Semaphore,
     /// Ends the loops without finishing anything, as a crash would.
     abort: Arc<AtomicBool>,
 }
@@ -160,29 +159,40 @@ impl Shards {
             thread.spawn(move || owner.run(commands)).map_err(failed)?;
             mailboxes.push(mailbox);
         }
-        let openings = Semaphore::new(OPENINGS_MAX);
-        Ok(Shards { mailboxes, data_dir: Arc::clone(data_dir), openings, abort })
+        Ok(Shards { mailboxes, data_dir: Arc::clone(data_dir), abort })
     }
 
     /// The mailbox of the shard that owns this partition.
     pub(crate) fn mailbox_of(&self, id: TopicPartition) -> &mpsc::Sender<Command> {
-        let hash = (id.topic.0 as u64) ^ ((id.topic.0 >> 64) as u64);
-        let place = hash.wrapping_add(u64::from(id.partition.0)) % self.mailboxes.len() as u64;
-        &self.mailboxes[place as usize]
+        mailbox_of(&self.mailboxes, id)
     }
 
-    /// Opens a partition's log beside its shard, which goes on with the others meanwhile, and hands it over.
-    pub(crate) async fn open(&self, spec: Spec) -> Result<Arc<Partition>, Failure> {
-        let id = spec.id;
-        let opened = {
-            let _permit = self.openings.acquire().await.expect("nobody closes it");
-            let data_dir = Arc::clone(&self.data_dir);
-            let opening = tokio::task::spawn_blocking(move || Box::new(spec.open(&**data_dir.volume())));
-            opening.await.map_err(|_| shutting_down())?
-        };
-        let (reply, answer) = oneshot::channel();
-        self.mailbox_of(id).send(Command::Open { opened, reply }).await.map_err(|_| shutting_down())?;
-        answer.await.map_err(|_| shutting_down())
+    /// Opens partitions' logs beside their shards, which go on with the others meanwhile, and hands them over. One call at
+    /// a time is enough for everybody.
+    pub(crate) async fn open(&self, specs: Vec<Spec>) -> Result<Vec<Arc<Partition>>, Failure> {
+        let threads = specs.len().min(OPENINGS_MAX);
+        let left = Arc::new(Mutex::new(specs.into_iter()));
+        let mut opening = JoinSet::new();
+        for _ in 0..threads {
+            let (left, data_dir, mailboxes) = (Arc::clone(&left), Arc::clone(&self.data_dir), self.mailboxes.clone());
+            opening.spawn_blocking(move || {
+                let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let mut partitions = Vec::new();
+                while let Some(spec) = next() {
+                    let (reply, answer) = oneshot::channel();
+                    let mailbox = mailbox_of(&mailboxes, spec.id);
+                    let opened = Box::new(spec.open(&**data_dir.volume()));
+                    mailbox.blocking_send(Command::Open { opened, reply }).map_err(|_| shutting_down())?;
+                    partitions.push(answer.blocking_recv().map_err(|_| shutting_down())?);
+                }
+                Ok::<_, Failure>(partitions)
+            });
+        }
+        let mut partitions = Vec::new();
+        while let Some(opened) = opening.join_next().await {
+            partitions.extend(opened.map_err(|_| shutting_down())??);
+        }
+        Ok(partitions)
     }
 
     /// One timer for all: a shard that is busy skips a tick.
@@ -214,6 +224,12 @@ impl Shards {
             let _ = mailbox.try_send(Command::Wake);
         }
     }
+}
+
+fn mailbox_of(mailboxes: &[mpsc::Sender<Command>], id: TopicPartition) -> &mpsc::Sender<Command> {
+    let hash = (id.topic.0 as u64) ^ ((id.topic.0 >> 64) as u64);
+    let place = hash.wrapping_add(u64::from(id.partition.0)) % mailboxes.len() as u64;
+    &mailboxes[place as usize]
 }
 
 /// What a log needs to know of a topic's settings, all of which are `Some`.
