@@ -6,6 +6,7 @@ use std::io;
 
 use millstream_log::{Finding, Recovery, Volume, delete_if_there, read_file, replace_file, split_path};
 use millstream_protocol::{ErrorCode, Failure, PartitionIndex, TopicId, TopicPartition};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::data_dir::TOPICS;
@@ -50,7 +51,13 @@ pub fn claim(volume: &dyn Volume, place: Place<'_>) -> Result<(), Failure> {
     let shown = volume.show(place.folder);
     let io = |e: io::Error| {
         let code = code_of_io(&e);
-        let advice = if code == ErrorCode::DiskFull { ": free some space on the broker's disk" } else { "" };
+        let advice = match (code, Errno::from_io_error(&e)) {
+            (ErrorCode::DiskFull, _) => ": free some space on the broker's disk",
+            (_, Some(Errno::MFILE)) => {
+                ": raise the broker's limit of open files (`ulimit -Hn`); a partition keeps three"
+            }
+            _ => "",
+        };
         Failure::new(code, format!("folder {shown}: {e}{advice}"))
     };
     match read_identity(volume, place.folder).map_err(io)? {

@@ -11,8 +11,8 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_log as log;
 use millstream_log::{Log, Storage, Volume};

@@ -30,6 +30,8 @@ pub(super) enum What {
     EndToEnd,
     /// Records from the log through a plugin into the log
     Pipeline,
+    /// How long a pipeline under full load stands still when its plugin is swapped
+    Swap,
     /// One call of a plugin per batch, without broker
     Plugin,
     /// Bytes over QUIC and TCP, without broker
@@ -66,7 +68,8 @@ pub(super) enum DurabilityArg {
   millstream bench produce --batch 1000 --clients 4
   millstream bench produce --wait --batch 64 -s 1000      latency of acknowledgements
   millstream bench end-to-end -s 1000 --rate 20000
-  millstream bench pipeline --plugin plugins/parse-access-log
+  millstream bench pipeline --plugin plugins/parse-access-log --lines access.log
+  millstream bench swap -n 20000000
   millstream bench consume --server 127.0.0.1:9094
   millstream bench growth --of partitions,connections
 
@@ -82,6 +85,9 @@ pub(crate) struct Args {
     /// Bytes of a record's value
     #[arg(short = 's', long, default_value_t = 100, value_name = "N")]
     record_bytes: usize,
+    /// File whose lines are the values, over and over, instead of made-up ones of --record-bytes
+    #[arg(long, value_name = "FILE")]
+    pub(super) lines: Option<PathBuf>,
     /// Different keys; 0 for records without one
     #[arg(short = 'k', long, default_value_t = 0, value_name = "N")]
     keys: usize,

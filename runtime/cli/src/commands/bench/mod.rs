@@ -17,7 +17,7 @@ mod values;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 
 use crate::args::Context;
@@ -77,10 +77,11 @@ struct Played {
 }
 
 async fn bench(args: &Args, context: &Context) -> Result<Played> {
-    let load = args.load();
+    let mut load = args.load();
+    let values = values(args, &mut load)?;
     let mut stage = Stage {
         args,
-        values: Arc::new(Values::of(&load)),
+        values: Arc::new(values),
         load,
         console: context.console.clone(),
         bar: context.console.spinner("Measuring", ""),
@@ -116,11 +117,24 @@ async fn bench(args: &Args, context: &Context) -> Result<Played> {
     if wanted(What::Pipeline) {
         played.push(scenes::pipeline(&mut stage).await?);
     }
+    if wanted(What::Swap) {
+        played.push(scenes::swap(&mut stage).await?);
+    }
     stage.bar.finish_and_clear();
     if let Some(broker) = stage.broker.take() {
         broker.clear().await;
     }
     Ok(Played { scenes: played, ..Played::default() })
+}
+
+/// What is sent; the load learns how long it is.
+fn values(args: &Args, load: &mut Load) -> Result<Values> {
+    let Some(file) = &args.lines else { return Ok(Values::of(load)) };
+    let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let empty = || Problem::usage(format!("{} has no line", file.display()));
+    let values = Values::of_lines(&text, load).ok_or_else(empty)?;
+    load.record_bytes = values.mean_bytes();
+    Ok(values)
 }
 
 impl Stage<'_> {

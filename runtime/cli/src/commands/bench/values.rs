@@ -20,8 +20,19 @@ pub(super) struct Values {
 
 impl Values {
     pub(super) fn of(load: &Load) -> Self {
-        let keys = (0..load.keys.min(KEYS_MAX)).map(|key| format!("k-{key:010}").into_bytes());
-        Values { values: values(load.record_bytes), keys: keys.collect() }
+        Values { values: values(load.record_bytes), keys: keys(load) }
+    }
+
+    /// The lines of a text; `None` when there are none.
+    pub(super) fn of_lines(text: &[u8], load: &Load) -> Option<Self> {
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let values: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
+        (!values.is_empty()).then(|| Values { values, keys: keys(load) })
+    }
+
+    /// Mean bytes of a value.
+    pub(super) fn mean_bytes(&self) -> usize {
+        self.values.iter().map(Vec::len).sum::<usize>() / self.values.len()
     }
 
     pub(super) fn key(&self, i: u64) -> Option<&[u8]> {
@@ -31,7 +42,7 @@ impl Values {
     }
 
     pub(super) fn value(&self, i: u64) -> &[u8] {
-        &self.values[i as usize % VALUES]
+        &self.values[i as usize % self.values.len()]
     }
 
     /// One record batch of the first `records` records.
@@ -42,6 +53,10 @@ impl Values {
         }
         builder.build()
     }
+}
+
+fn keys(load: &Load) -> Vec<Vec<u8>> {
+    (0..load.keys.min(KEYS_MAX)).map(|key| format!("k-{key:010}").into_bytes()).collect()
 }
 
 /// Bytes of each key, of so many different ones.

@@ -66,7 +66,7 @@ impl Dimension {
 
     pub(super) fn steps(self) -> &'static [u32] {
         match self {
-            Dimension::Partitions => &[1, 100, 1_000, 10_000],
+            Dimension::Partitions => &[1, 100, 1_000, 5_000],
             Dimension::Connections => &[1, 10, 100, 1_000],
             Dimension::Members => &[1, 10, 50, 200],
             Dimension::Pipelines => &[1, 10, 100],

@@ -7,6 +7,7 @@ mod pipeline;
 mod plugin;
 mod produce;
 mod quic;
+mod swap;
 
 pub(super) use consume::consume;
 pub(super) use end_to_end::{end_to_end, run as steady};
@@ -15,6 +16,7 @@ pub(super) use pipeline::pipeline;
 pub(super) use plugin::plugin;
 pub(super) use produce::produce;
 pub(super) use quic::quic;
+pub(super) use swap::swap;
 
 use super::args::Load;
 use super::bare::Cargo;

@@ -15,7 +15,7 @@ use crate::commands::bench::rounds::{Compare, Scene};
 use crate::commands::plugin::upload;
 use crate::problem::Problem;
 
-const PIPELINE: &str = "millstream-bench";
+pub(super) const PIPELINE: &str = "millstream-bench";
 /// How often a pipeline is asked how far it is.
 const POLL: Duration = Duration::from_millis(10);
 /// A pipeline that has done nothing for so long does not run.
@@ -43,7 +43,7 @@ pub(in super::super) async fn pipeline(stage: &mut Stage<'_>) -> Result<Scene> {
     scene
         .play((load.runs, &stage.bar), &parts(load, &all), async |part| {
             let steps = match part {
-                Part::Plugin => format!("steps:\n  - plugin: {{ use: {reference} }}\n    on_error: skip\n"),
+                Part::Plugin => plugin_step(&reference),
                 Part::Filter => "steps:\n  - filter: 'true'\n".to_owned(),
                 Part::NoStep => String::new(),
             };
@@ -52,12 +52,30 @@ pub(in super::super) async fn pipeline(stage: &mut Stage<'_>) -> Result<Scene> {
         .await
 }
 
+fn with_steps(steps: &str) -> String {
+    format!("version: 1\npipeline: {PIPELINE}\ninputs:\n  - topic: {INPUT}\n{steps}outputs:\n  - topic: {OUTPUT}\n")
+}
+
+fn plugin_step(reference: &str) -> String {
+    format!("steps:\n  - plugin: {{ use: {reference} }}\n    on_error: skip\n")
+}
+
+/// The pipeline with this plugin, `name@version`, as its step.
+pub(super) fn with_step(reference: &str) -> String {
+    with_steps(&plugin_step(reference))
+}
+
+/// Whether the pipeline got through so many records.
+pub(super) async fn is_done(broker: &Broker, records: u64) -> Result<bool> {
+    let about = broker.server.call(DescribePipeline { name: PIPELINE.to_owned() }).await?;
+    let done: i64 = about.tasks.iter().map(|task| task.position.0).sum();
+    Ok(done as u64 >= records && about.tasks.iter().all(|task| task.lag == 0))
+}
+
 /// From the pipeline's start to the last committed offset.
 async fn run(broker: &Broker, load: &Load, steps: &str) -> Result<Sample> {
     broker.topic(OUTPUT, load).await?;
-    let yaml = format!(
-        "version: 1\npipeline: {PIPELINE}\ninputs:\n  - topic: {INPUT}\n{steps}outputs:\n  - topic: {OUTPUT}\n"
-    );
+    let yaml = with_steps(steps);
     let watch = Stopwatch::start(broker.pid);
     let request = ApplyPipeline { yaml, variables: Vec::new(), create_partitions: 0, dry_run: false };
     broker.server.call(request).await?;
