@@ -110,8 +110,11 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<Recovery, 
     }
     let last = found.segments.len().saturating_sub(1);
     for (at, segment) in found.segments.iter_mut().enumerate().filter(|(_, segment)| segment.rebuilt.is_some()) {
-        let written = write_again(segment, found.state.mark).and_then(|()| segment.file.sync_data());
-        written.map_err(|e| Error::io(Kind::Log.name(segment.base), e))?;
+        // A clean closing synced every byte of it.
+        if !found.clean {
+            let written = write_again(segment, found.state.mark).and_then(|()| segment.file.sync_data());
+            written.map_err(|e| Error::io(Kind::Log.name(segment.base), e))?;
+        }
         let Some((index, indexer)) = segment.rebuilt.as_mut().filter(|_| at != last) else { continue };
         indexer.finish(index);
         // Derived: searching without them is slow, not wrong. Synced, since the mark passes them now.

@@ -65,6 +65,8 @@ struct Calls {
     reads: AtomicU64,
     read: AtomicU64,
     syncs: AtomicU64,
+    /// Among the others.
+    folder_syncs: AtomicU64,
     others: AtomicU64,
 }
 
@@ -118,6 +120,7 @@ impl Storage for Counted {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.other();
+        self.calls.folder_syncs.fetch_add(1, Ordering::Relaxed);
         self.memory.sync_dir()
     }
 }
@@ -254,4 +257,32 @@ fn a_read_is_a_look_at_the_index_and_one_read_of_what_it_gives() {
     check(50_050, 256 << 10);
     check(50_050, 1);
     check(100_700, 1 << 20);
+}
+
+#[test]
+fn opening_waits_for_the_disk_no_more_often_than_it_must() {
+    let storage = Counted::default();
+    let syncs = |storage: &Counted| {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (now(&storage.calls.syncs), now(&storage.calls.folder_syncs))
+    };
+    let mut before = syncs(&storage);
+    let mut check = |what: &str, expected: (u64, u64)| {
+        let (files, folders) = syncs(&storage);
+        assert_eq!((files - before.0, folders - before.1), expected, "{what}");
+        before = (files, folders);
+    };
+    let open = || Log::open(storage.clone(), Config::default(), 0).unwrap().0;
+    let log = open();
+    check("a new log: its checkpoint, and the folder with both names", (1, 1));
+    drop(log);
+    let mut log = open();
+    check("one that nobody closed: the segment and the checkpoint again, and the folder", (2, 1));
+    log.append(std::slice::from_ref(&batch(1, &[1_000; 10])), EPOCH, 0).unwrap();
+    log.close().unwrap();
+    check("an append and a closing: epochs, batches, indexes, producers, checkpoint", (6, 2));
+    let log = open();
+    check("one that was closed", (0, 0));
+    log.close().unwrap();
+    check("and closed again", (0, 0));
 }
