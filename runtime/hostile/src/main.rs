@@ -44,6 +44,9 @@ enum Command {
     /// A broker with high limits, until its stdin ends
     #[command(hide = true)]
     Broker { data_dir: std::path::PathBuf },
+    /// QUIC as a broker sets it up, and no broker
+    #[command(hide = true)]
+    Bare { data_dir: std::path::PathBuf },
 }
 
 fn main() -> Result<()> {
@@ -55,6 +58,7 @@ fn main() -> Result<()> {
         Command::Idle { connections } => runtime()?.block_on(commands::idle::run(connections)),
         Command::Neighbours { seconds } => runtime()?.block_on(commands::neighbours::run(Duration::from_secs(seconds))),
         Command::Broker { data_dir } => runtime()?.block_on(commands::child::serve(data_dir)),
+        Command::Bare { data_dir } => runtime()?.block_on(commands::child::serve_bare(data_dir)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A broker as a process of its own, so that what it takes is its own.
+//! A broker, or bare QUIC with its settings, as a process of its own, so that what it takes is its own.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use millstream_broker::{Broker, Config};
-use millstream_protocol::message::Hello;
-use millstream_transport::{ClientTls, Connector, Rpc};
+use millstream_protocol::frame::FRAME_BYTES_MAX_ANONYMOUS;
+use millstream_protocol::message::{Hello, HelloAck};
+use millstream_transport::{Accepting, ClientTls, Connector, FrameReader, FrameWriter, Listener, Rpc, ServerTls};
+use millstream_transport::{config, tls};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -23,6 +25,47 @@ pub(crate) async fn serve(data_dir: PathBuf) -> Result<()> {
     Ok(())
 }
 
+/// The child's side without a broker: takes any `Hello`, then holds the connection and its stream. What that costs
+/// is QUIC's own.
+pub(crate) async fn serve_bare(data_dir: PathBuf) -> Result<()> {
+    let folder = data_dir.join("tls");
+    tls::generate_dev(&folder, &[])?;
+    std::fs::write(data_dir.join("admin.token"), "any")?;
+    let listener = Listener::bind("127.0.0.1:0".parse()?, &ServerTls::load(&folder)?)?;
+    println!("{}", listener.local_addr()?);
+    let accepting = listener.clone();
+    tokio::spawn(async move {
+        while let Some(client) = accepting.accept().await {
+            tokio::spawn(hold(client));
+        }
+    });
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    listener.close("the end");
+    Ok(())
+}
+
+async fn hold(client: Accepting) {
+    // In a box of its own: what only the beginning needs is given back.
+    let Ok((connection, _streams)) = Box::pin(greet(client)).await else { return };
+    connection.closed().await;
+}
+
+async fn greet(client: Accepting) -> Result<(quinn::Connection, (FrameWriter, FrameReader))> {
+    let connection = client.handshake().await?;
+    let (send, receive) = connection.accept_bi().await?;
+    let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
+    let hello = reader.read(FRAME_BYTES_MAX_ANONYMOUS).await?.context("a Hello")?;
+    config::admit(&connection);
+    let ack = HelloAck {
+        cluster_id: String::new(),
+        node_id: 0,
+        server_version: String::new(),
+        frame_bytes_max: 0,
+        batch_bytes_max: 0,
+    };
+    writer.respond::<Hello>(&hello.header, &ack, Vec::new()).await?;
+    Ok((connection, (writer, reader)))
+}
 /// The parent's side.
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
@@ -35,10 +78,11 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) async fn start() -> Result<Arc<Served>> {
+    /// `what` is the name of a hidden command.
+    pub(crate) async fn start(what: &str) -> Result<Arc<Served>> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("broker").arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.arg(what).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let process = child.id().context("the broker ended at once")?;
         let mut line = String::new();

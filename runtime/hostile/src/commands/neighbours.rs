@@ -21,7 +21,7 @@ const LOOPS: &str = "(loop $again (br $again)) (i32.const 0)";
 const CRASHES: &str = "unreachable";
 
 pub(crate) async fn run(time: Duration) -> Result<()> {
-    let served = Served::start().await?;
+    let served = Served::start("broker").await?;
     let (_connection, rpc) = served.connect().await?;
     let quiet = create(&rpc, "quiet", 1).await?;
     measure(&rpc, quiet, time / 4).await?;
