@@ -2,6 +2,9 @@
 //! it; others are put together in one buffer. Lengths are checked before anything is allocated.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use millstream_protocol::frame::{self, FLAG_END, FLAG_FAILURE, HEADER_LEN};
@@ -104,13 +107,27 @@ impl FrameReader {
             if let Some(frame) = self.next_buffered(limit)? {
                 return Ok(Some(frame));
             }
-            let mut chunks = [const { Bytes::new() }; CHUNKS_PER_READ];
-            match self.stream.read_chunks(&mut chunks).await? {
-                Some(count) => self.chunks.extend(chunks.into_iter().take(count).filter(|chunk| !chunk.is_empty())),
-                None if self.partial.is_none() && self.chunks.is_empty() => return Ok(None),
-                None => return Err(Error::disconnected("the stream ended inside a frame")),
+            if !poll_fn(|context| self.poll_chunks(context)).await? {
+                if self.partial.is_none() && self.chunks.is_empty() {
+                    return Ok(None);
+                }
+                return Err(Error::disconnected("the stream ended inside a frame"));
             }
         }
+    }
+
+    /// Takes what was received; `false` at the end of the stream. The room for chunks is on the thread's stack: a
+    /// stream that waits does not keep it.
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        let mut chunks = [const { Bytes::new() }; CHUNKS_PER_READ];
+        let count = {
+            // Keeps nothing from one poll to the next.
+            let read = pin!(self.stream.read_chunks(&mut chunks));
+            ready!(read.poll(context))?
+        };
+        let received = chunks.into_iter().take(count.unwrap_or(0)).filter(|chunk| !chunk.is_empty());
+        self.chunks.extend(received);
+        Poll::Ready(Ok(count.is_some()))
     }
 
     /// Tells the other end that nothing more will be read.
