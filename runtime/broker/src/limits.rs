@@ -88,6 +88,9 @@ pub(crate) const SHARD_MAILBOX_MAX: usize = 4_096;
 pub(crate) const OPENINGS_MAX: usize = 32;
 /// Commands a shard handles before it asks for syncs, so that a flood can't put off durability for ever.
 pub(crate) const SHARD_DRAIN_MAX: usize = 1_024;
+/// How often a shard lets other threads run before it asks for a sync, while those whom the last one answered have not
+/// appended again. Each time takes a microsecond or two when nobody else wants the core.
+pub(crate) const GATHER_YIELDS_MAX: usize = 32;
 /// Metadata commands that wait for the store.
 pub(crate) const METADATA_MAILBOX_MAX: usize = 256;
 /// Commands of the metadata log after which it is replaced by a snapshot.

@@ -186,6 +186,11 @@ impl<S: Storage, W> Shard<S, W> {
         self.partitions.get(&id)
     }
 
+    /// Whether [`Event::Drained`] would ask for a sync.
+    pub fn wants_sync(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Whether a sync is still on its way.
     pub fn is_syncing(&self) -> bool {
         self.partitions.values().any(|partition| partition.sync_in_flight)

@@ -19,7 +19,7 @@ use crate::core;
 use crate::core::shard::{Event, Output, Shard};
 use crate::data_dir::DataDir;
 use crate::folder;
-use crate::limits::{OPENINGS_MAX, SHARD_DRAIN_MAX};
+use crate::limits::{GATHER_YIELDS_MAX, OPENINGS_MAX, SHARD_DRAIN_MAX};
 use crate::partition::{Append, Opening, Partition, Reply};
 
 /// What a shard is made of.
@@ -37,13 +37,22 @@ pub(super) struct Owner {
     core: Shard<Arc<dyn Storage>, Reply>,
     handles: HashMap<TopicPartition, Arc<Partition>>,
     outputs: Vec<Output<Reply>>,
+    /// Whom the last sync answered and who has not appended again: see [`Owner::gather`].
+    answered: usize,
     /// Someone waits for a clean end.
     shutdown: Option<oneshot::Sender<()>>,
 }
 
 impl Owner {
     pub(super) fn new(parts: Parts) -> Self {
-        Owner { parts, core: Shard::default(), handles: HashMap::new(), outputs: Vec::new(), shutdown: None }
+        Owner {
+            parts,
+            core: Shard::default(),
+            handles: HashMap::new(),
+            outputs: Vec::new(),
+            answered: 0,
+            shutdown: None,
+        }
     }
 
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -56,6 +65,7 @@ impl Owner {
                 let Ok(next) = commands.try_recv() else { break };
                 self.handle(next);
             }
+            self.gather(&mut commands, std::thread::yield_now);
             self.feed(Event::Drained);
             if self.aborted() {
                 return;
@@ -68,6 +78,26 @@ impl Owner {
         if let Some(reply) = self.shutdown {
             let _ = reply.send(());
         }
+    }
+
+    /// Gives those whom a sync has just answered a moment to append again before the next sync is asked for. Without it
+    /// the first of them has a sync of its own and all others wait for that: two groups take turns. Who is alone on the
+    /// shard has appended by then, and nobody waits.
+    pub(super) fn gather(&mut self, commands: &mut mpsc::Receiver<Command>, mut let_others_run: impl FnMut()) {
+        if !self.core.wants_sync() {
+            return;
+        }
+        for _ in 0..GATHER_YIELDS_MAX {
+            if self.answered == 0 || self.aborted() {
+                break;
+            }
+            let_others_run();
+            for _ in 0..self.answered {
+                let Ok(next) = commands.try_recv() else { break };
+                self.handle(next);
+            }
+        }
+        self.answered = 0;
     }
 
     /// Closes every log, several at a time: each waits for the disk more than once, and those waits overlap.
@@ -103,7 +133,7 @@ impl Owner {
         self.parts.abort.load(Ordering::Acquire)
     }
 
-    fn handle(&mut self, command: Command) {
+    pub(super) fn handle(&mut self, command: Command) {
         match command {
             Command::Open { opened, reply } => {
                 let partition = self.take(*opened);
@@ -112,9 +142,10 @@ impl Owner {
             Command::Append { id, append } => {
                 let Append { batches, acks, reply: waiter, budget } = append;
                 self.feed(Event::Append { id, append: core::partition::Append { batches, acks, waiter } });
+                self.answered = self.answered.saturating_sub(1);
                 drop(budget);
             }
-            Command::Synced { id, done } => self.feed(Event::Synced { id, done }),
+            Command::Synced { id, done } => self.answered = self.feed(Event::Synced { id, done }),
             Command::DeleteRecords { id, before, reply } => drop(reply.send(self.core.delete_records(id, before))),
             Command::Describe { id, reply } => drop(reply.send(self.core.describe(id))),
             Command::SetConfig { id, config, durability } => {
@@ -169,13 +200,16 @@ impl Owner {
         }
     }
 
-    fn feed(&mut self, event: Event<Arc<dyn Storage>, Reply>) {
+    /// Gives the number of answers that came of it.
+    pub(super) fn feed(&mut self, event: Event<Arc<dyn Storage>, Reply>) -> usize {
         self.core.handle(event, now_ms(), &mut self.outputs);
-        self.carry_out();
+        self.carry_out()
     }
 
-    fn carry_out(&mut self) {
+    /// Gives the number of answers.
+    fn carry_out(&mut self) -> usize {
         let mut outputs = std::mem::take(&mut self.outputs);
+        let answers = outputs.iter().filter(|output| matches!(output, Output::Answer(..))).count();
         for output in outputs.drain(..) {
             match output {
                 Output::Answer(reply, outcome) => reply.answer(outcome),
@@ -198,6 +232,7 @@ impl Owner {
             }
         }
         self.outputs = outputs;
+        answers
     }
 
     fn with(&self, id: TopicPartition, act: impl FnOnce(&Partition)) {

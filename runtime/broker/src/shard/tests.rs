@@ -6,23 +6,33 @@ use std::sync::atomic::AtomicBool;
 use millstream_log as log;
 use millstream_protocol::batch::{BatchBuilder, Compression};
 use millstream_protocol::message::{Acks, Durability};
-use millstream_protocol::{Offset, PartitionIndex, TopicId, TopicPartition};
+use millstream_protocol::{Failure, Offset, PartitionIndex, TopicId, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::owner::{Owner, Parts};
+use super::sync::Job;
 use super::{Command, Spec};
+use crate::core::shard::Event;
 use crate::data_dir::DataDir;
-use crate::partition::Append;
+use crate::limits::GATHER_YIELDS_MAX;
+use crate::partition::{Append, Appended};
 
 const ID: TopicPartition = TopicPartition { topic: TopicId(1), partition: PartitionIndex(0) };
 
-/// Puts a new partition and `acks.len()` appends into a shard's mailbox, runs it to its end, and checks how many
-/// appends were acknowledged before the first sync ran, and how many syncs there were.
-async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs: usize) {
+/// A shard with one partition in its mailbox, and what it sends to the sync threads.
+struct Fixture {
+    owner: Owner,
+    mailbox: mpsc::Sender<Command>,
+    commands: mpsc::Receiver<Command>,
+    syncs: std::sync::mpsc::Receiver<Job>,
+    _folder: tempfile::TempDir,
+}
+
+fn fixture(durability: Durability) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = Arc::new(DataDir::open(folder.path()).unwrap());
     let (mailbox, commands) = mpsc::channel(64);
-    let (jobs, waiting) = std::sync::mpsc::channel();
+    let (jobs, syncs) = std::sync::mpsc::channel();
     let spec = Spec {
         id: ID,
         topic: "t".into(),
@@ -35,14 +45,6 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
     let (reply, _opened) = oneshot::channel();
     let opened = Box::new(spec.open(&**data_dir.volume()));
     mailbox.try_send(Command::Open { opened, reply }).unwrap();
-    let mut outcomes = Vec::new();
-    for acks in acks {
-        let mut builder = BatchBuilder::new(Compression::None);
-        builder.push_simple(1, None, Some(b"v"));
-        let (append, outcome) = Append::trusted(&builder.build(), *acks).unwrap();
-        mailbox.try_send(Command::Append { id: ID, append }).unwrap();
-        outcomes.push(outcome);
-    }
     let parts = Parts {
         mailbox: mailbox.clone(),
         runtime: tokio::runtime::Handle::current(),
@@ -50,7 +52,28 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
         abort: Arc::new(AtomicBool::new(false)),
         _owned: data_dir,
     };
-    let shard = std::thread::spawn(move || Owner::new(parts).run(commands));
+    Fixture { owner: Owner::new(parts), mailbox, commands, syncs, _folder: folder }
+}
+
+/// A record to be appended, and what comes of it.
+fn append(acks: Acks) -> (Command, oneshot::Receiver<Result<Appended, Failure>>) {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push_simple(1, None, Some(b"v"));
+    let (append, outcome) = Append::trusted(&builder.build(), acks).unwrap();
+    (Command::Append { id: ID, append }, outcome)
+}
+
+/// Puts a new partition and `acks.len()` appends into a shard's mailbox, runs it to its end, and checks how many
+/// appends were acknowledged before the first sync ran, and how many syncs there were.
+async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs: usize) {
+    let Fixture { owner, mailbox, commands, syncs: waiting, _folder } = fixture(durability);
+    let mut outcomes = Vec::new();
+    for acks in acks {
+        let (command, outcome) = append(*acks);
+        mailbox.try_send(command).unwrap();
+        outcomes.push(outcome);
+    }
+    let shard = std::thread::spawn(move || owner.run(commands));
     let end = Offset(acks.len() as i64);
     let mut acknowledged = 0;
     if syncs > 0 {
@@ -79,4 +102,39 @@ async fn appends_share_a_sync_and_wait_for_it() {
     check(Durability::Disk, &[Acks::All; 16], 0, 1).await;
     check(Durability::Disk, &[Acks::Leader, Acks::All, Acks::Leader], 2, 1).await;
     check(Durability::Replicated, &[Acks::All; 16], 16, 0).await;
+}
+
+/// A sync answers `answered` appends. One of those producers appends again, and `others` more, one each time the shard
+/// lets others run before it asks for the next sync. Checks how often it did.
+fn check_gathering(answered: usize, others: usize, times: usize) {
+    let Fixture { mut owner, mailbox, mut commands, syncs, _folder } = fixture(Durability::Disk);
+    while let Ok(opening) = commands.try_recv() {
+        owner.handle(opening);
+    }
+    (0..answered).for_each(|_| owner.handle(append(Acks::All).0));
+    owner.feed(Event::Drained);
+    let Job { id, job, .. } = syncs.try_recv().unwrap();
+    owner.handle(Command::Synced { id, done: job.run() });
+    owner.handle(append(Acks::All).0);
+    let (mut left, mut let_others_run) = (others, 0);
+    owner.gather(&mut commands, || {
+        let_others_run += 1;
+        if left > 0 {
+            left -= 1;
+            mailbox.try_send(append(Acks::All).0).unwrap();
+        }
+    });
+    owner.feed(Event::Drained);
+    assert_eq!(let_others_run, times);
+    let end = Offset((answered + 1 + others) as i64);
+    assert_eq!(syncs.try_recv().unwrap().job.end(), end, "one sync covers all that came back");
+}
+
+#[tokio::test]
+async fn producers_that_a_sync_answered_share_the_next() {
+    // A lone producer waits for nobody.
+    check_gathering(1, 0, 0);
+    check_gathering(16, 15, 15);
+    // Nobody is waited for without end.
+    check_gathering(16, 3, GATHER_YIELDS_MAX);
 }
