@@ -32,7 +32,9 @@ pub(super) async fn begin(core: &Arc<Core>, session: &Arc<Session>, frame: Frame
         ApiKey::Produce => produce::begin(core, session, frame).await,
         ApiKey::CommitOffsets => groups::begin_commit(core, session, frame).await,
         ApiKey::UploadPlugin => {
-            inline(core, session, &frame, |core, request, chunk| plugins::upload(core, by(), request, chunk)).await
+            let upload = |core, request, chunk| plugins::upload(core, by(), request, chunk);
+            // In a box: every stream would else have room for it.
+            Box::pin(inline(core, session, &frame, upload)).await
         }
 
         ApiKey::ClusterStatus => spawn(core, session, frame, cluster::status),

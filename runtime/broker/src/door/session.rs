@@ -28,6 +28,9 @@ pub(super) struct Session {
     pub(super) caller: Caller,
 }
 
+/// The two halves of a stream.
+pub(super) type Halves = (FrameWriter, FrameReader);
+
 /// What `Hello` told.
 struct Greeted {
     client_name: String,
@@ -58,51 +61,15 @@ pub(super) async fn run(accepting: Accepting, core: Arc<Core>, lifeline: Lifelin
 }
 
 async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
-    let stats = Arc::clone(core.service.stats());
-    let remote = accepting.remote_address();
     let _counted = Counted::new(&core.service.connections);
-    let connection = match accepting.handshake().await {
-        Ok(connection) => connection,
-        Err(error) => {
-            stats.door.handshake_failures.add(1);
-            tracing::debug!(%error, "handshake failed");
-            return;
-        }
+    // In a box of its own: what only the beginning needs is given back, and most sessions are idle.
+    let Some((session, first)) = Box::pin(begin(accepting, &core)).await else { return };
+    let connection = session.connection.clone();
+    let serve_stream = |halves, lifeline: &Lifeline| {
+        let stream = stream::run(Arc::clone(&core), Arc::clone(&session), halves, lifeline.clone());
+        tokio::spawn(stream.in_current_span());
     };
-    let within = Duration::from_millis(core.service.config.limits.handshake_ms_max);
-    let greeted = match tokio::time::timeout(within, greet(&connection, &core)).await {
-        Ok(greeted) => greeted,
-        Err(_) => {
-            stats.door.refuse(Refused::NoHello);
-            Err(Error::Disconnected("no Hello in time".into()))
-        }
-    };
-    let (session, writer, reader) = match greeted {
-        Ok((Greeted { client_name, who }, writer, reader)) => {
-            stats.door.sessions.add(1);
-            tracing::Span::current().record("client", client_name.as_str());
-            tracing::debug!(token = who.name(), "session begins");
-            let fetch_budget = Budget::new(core.service.config.limits.fetch_bytes_in_flight_per_connection_max);
-            let caller = Caller::new(Arc::clone(&core.service), who);
-            let session = Session { client_name, remote, connection: connection.clone(), fetch_budget, caller };
-            (Arc::new(session), writer, reader)
-        }
-        Err(error) => {
-            let code = match error {
-                Error::Failure(_) => CloseCode::Unauthenticated,
-                Error::Protocol(_) => {
-                    stats.door.refuse(Refused::Protocol);
-                    CloseCode::Protocol
-                }
-                _ => CloseCode::Protocol,
-            };
-            tracing::debug!(%error, "session refused");
-            connection.close(code.into(), error.to_string().as_bytes());
-            return;
-        }
-    };
-    let first = stream::run(Arc::clone(&core), Arc::clone(&session), (writer, reader), lifeline.clone());
-    tokio::spawn(first.in_current_span());
+    serve_stream(first, &lifeline);
     loop {
         let opened = tokio::select! {
             () = lifeline.stopping() => break,
@@ -115,9 +82,7 @@ async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
             opened = connection.accept_bi() => opened,
         };
         let Ok((send, receive)) = opened else { break };
-        let halves = (FrameWriter::new(send), FrameReader::new(receive));
-        let next = stream::run(Arc::clone(&core), Arc::clone(&session), halves, lifeline.clone());
-        tokio::spawn(next.in_current_span());
+        serve_stream((FrameWriter::new(send), FrameReader::new(receive)), &lifeline);
     }
     // The lifeline must end with the streams, not with this wait for the client to go.
     drop(lifeline);
@@ -125,8 +90,54 @@ async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
     tracing::debug!("session ended");
 }
 
-/// Reads `Hello` and answers it; the connection has its full limits afterwards.
-async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(Greeted, FrameWriter, FrameReader), Error> {
+/// Handshake and `Hello`; `None` when either failed, which is logged and counted here.
+async fn begin(accepting: Accepting, core: &Arc<Core>) -> Option<(Arc<Session>, Halves)> {
+    let stats = core.service.stats();
+    let remote = accepting.remote_address();
+    let connection = match accepting.handshake().await {
+        Ok(connection) => connection,
+        Err(error) => {
+            stats.door.handshake_failures.add(1);
+            tracing::debug!(%error, "handshake failed");
+            return None;
+        }
+    };
+    let within = Duration::from_millis(core.service.config.limits.handshake_ms_max);
+    let greeted = match tokio::time::timeout(within, greet(&connection, core)).await {
+        Ok(greeted) => greeted,
+        Err(_) => {
+            stats.door.refuse(Refused::NoHello);
+            Err(Error::Disconnected("no Hello in time".into()))
+        }
+    };
+    match greeted {
+        Ok((Greeted { client_name, who }, first)) => {
+            stats.door.sessions.add(1);
+            tracing::Span::current().record("client", client_name.as_str());
+            tracing::debug!(token = who.name(), "session begins");
+            let fetch_budget = Budget::new(core.service.config.limits.fetch_bytes_in_flight_per_connection_max);
+            let caller = Caller::new(Arc::clone(&core.service), who);
+            let session = Session { client_name, remote, connection, fetch_budget, caller };
+            Some((Arc::new(session), first))
+        }
+        Err(error) => {
+            let code = match error {
+                Error::Failure(_) => CloseCode::Unauthenticated,
+                Error::Protocol(_) => {
+                    stats.door.refuse(Refused::Protocol);
+                    CloseCode::Protocol
+                }
+                _ => CloseCode::Protocol,
+            };
+            tracing::debug!(%error, "session refused");
+            connection.close(code.into(), error.to_string().as_bytes());
+            None
+        }
+    }
+}
+
+/// Reads `Hello` and answers it; the connection has a session's limits afterwards.
+async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(Greeted, Halves), Error> {
     let (send, receive) = connection.accept_bi().await?;
     let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
     let frame = reader.read(FRAME_BYTES_MAX_ANONYMOUS).await?;
@@ -135,7 +146,7 @@ async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(Greeted, 
         Ok(greeted) => {
             admit(connection);
             writer.respond::<Hello>(&frame.header, &welcome(core), Vec::new()).await?;
-            Ok((greeted, writer, reader))
+            Ok((greeted, (writer, reader)))
         }
         Err(failure) => {
             core.service.stats().door.refuse(Refused::Unauthenticated);

@@ -1,5 +1,6 @@
-//! One stream: a loop that reads requests and starts them in order, and a task that sends answers in the order
-//! they are ready. Requests in flight are bounded; beyond, the stream is not read, which is the backpressure.
+//! One stream, in one task: a loop that reads requests and starts them in order, and beside it one that sends answers
+//! in the order they are ready. Requests in flight are bounded; beyond, the stream is not read, which is the
+//! backpressure.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,9 +16,8 @@ use millstream_protocol::{ErrorCode, Failure};
 use millstream_transport::config::CloseCode;
 use millstream_transport::{Error, Frame, FrameReader, FrameWriter, OutFrame};
 use tokio::sync::mpsc;
-use tracing::Instrument;
 
-use super::session::Session;
+use super::session::{Halves, Session};
 use super::{Core, Lifeline, dispatch, subscribe};
 use crate::error::shutting_down;
 use crate::limits::DRAIN_MS_MAX;
@@ -53,54 +53,73 @@ pub(super) enum Pending {
     Later(Pin<Box<dyn Future<Output = OutFrame> + Send>>),
 }
 
-pub(super) async fn run(
-    core: Arc<Core>,
-    session: Arc<Session>,
-    (writer, mut reader): (FrameWriter, FrameReader),
-    mut lifeline: Lifeline,
-) {
+impl Pending {
+    fn since(self, began: Instant) -> Timed {
+        let answer = match self {
+            Pending::Ready(frame) => Box::pin(std::future::ready(frame)),
+            Pending::Later(answer) => answer,
+        };
+        Timed { answer, began }
+    }
+}
+
+pub(super) async fn run(core: Arc<Core>, session: Arc<Session>, (writer, reader): Halves, lifeline: Lifeline) {
     let stats = Arc::clone(core.service.stats());
     let _counted = stats.door.streams.one();
     let in_flight_max = core.service.config.limits.requests_in_flight_per_stream_max.max(1);
     let (started, requests) = mpsc::channel(1);
-    let answering = answer(writer, requests, in_flight_max, Arc::clone(&stats)).in_current_span();
-    let answers = tokio::spawn(answering);
-    let taken_over = loop {
-        let read = tokio::select! {
-            biased;
-            () = lifeline.stopping() => {
-                // In vain for a client that does not read: then it isn't told either.
-                let _ = tokio::time::timeout(REFUSE_MAX, refuse(&mut reader, &started)).await;
-                break None;
-            }
-            read = reader.read(FRAME_BYTES_MAX) => read,
-        };
-        let Some(frame) = accepted(read, &session, &stats) else { break None };
-        let began = Instant::now();
-        stats.door.received_bytes.add((frame::HEADER_LEN + frame.body.len() + frame.payload.len()) as u64);
-        if matches!(frame.api(), Ok(ApiKey::Subscribe)) {
-            break Some(frame);
-        }
-        let pending = dispatch::begin(&core, &session, frame).await;
-        if started.send((pending, began)).await.is_err() {
-            break None;
-        }
-    };
-    drop(started);
+    let reading = Reading { core: &core, session: &session, stats: &stats, started };
     // Ends when everything in flight is answered, or the client stopped reading.
-    let Ok(Some(mut writer)) = answers.await else { return };
+    let (taken_over, writer) =
+        tokio::join!(reading.run(reader, lifeline.clone()), answer(writer, requests, in_flight_max, &stats));
+    let Some(mut writer) = writer else { return };
     match taken_over {
-        Some(frame) => subscribe::run((&core, &session), &frame, writer, lifeline).await,
+        // In a box of its own, as most streams are no subscriptions.
+        Some(frame) => Box::pin(subscribe::run((&core, &session), &frame, writer, lifeline)).await,
         None => finish(&mut writer).await,
+    }
+}
+
+/// The half of a stream that reads.
+struct Reading<'a> {
+    core: &'a Arc<Core>,
+    session: &'a Arc<Session>,
+    stats: &'a Stats,
+    started: mpsc::Sender<Timed>,
+}
+
+impl Reading<'_> {
+    /// Starts requests until the stream ends, or is taken over by a subscription.
+    async fn run(self, mut reader: FrameReader, mut lifeline: Lifeline) -> Option<Frame> {
+        loop {
+            let read = tokio::select! {
+                biased;
+                () = lifeline.stopping() => {
+                    // In vain for a client that does not read: then it isn't told either.
+                    let _ = tokio::time::timeout(REFUSE_MAX, Box::pin(refuse(&mut reader, &self.started))).await;
+                    return None;
+                }
+                read = reader.read(FRAME_BYTES_MAX) => read,
+            };
+            let frame = accepted(read, self.session, self.stats)?;
+            let began = Instant::now();
+            let bytes = frame::HEADER_LEN + frame.body.len() + frame.payload.len();
+            self.stats.door.received_bytes.add(bytes as u64);
+            if matches!(frame.api(), Ok(ApiKey::Subscribe)) {
+                return Some(frame);
+            }
+            let pending = dispatch::begin(self.core, self.session, frame).await;
+            self.started.send(pending.since(began)).await.ok()?;
+        }
     }
 }
 
 /// What was sent before the client could know of the stop is refused in so many words, so that it need not guess
 /// whether it was carried out.
-async fn refuse(reader: &mut FrameReader, started: &mpsc::Sender<(Pending, Instant)>) {
+async fn refuse(reader: &mut FrameReader, started: &mpsc::Sender<Timed>) {
     while let Ok(Ok(Some(frame))) = tokio::time::timeout(QUIET, reader.read(FRAME_BYTES_MAX)).await {
         let refusal = OutFrame::failure(&frame.header, &shutting_down());
-        if started.send((Pending::Ready(refusal), Instant::now())).await.is_err() {
+        if started.send(Pending::Ready(refusal).since(Instant::now())).await.is_err() {
             return;
         }
     }
@@ -130,9 +149,9 @@ fn accepted(read: Result<Option<Frame>, Error>, session: &Session, stats: &Stats
 /// Sends answers until the requests end; gives the writer back unless it broke.
 async fn answer(
     mut writer: FrameWriter,
-    mut requests: mpsc::Receiver<(Pending, Instant)>,
+    mut requests: mpsc::Receiver<Timed>,
     in_flight_max: usize,
-    stats: Arc<Stats>,
+    stats: &Stats,
 ) -> Option<FrameWriter> {
     let mut in_flight = FuturesUnordered::new();
     let mut open = true;
@@ -140,19 +159,15 @@ async fn answer(
         tokio::select! {
             biased;
             Some(frame) = in_flight.next(), if !in_flight.is_empty() => {
-                queue(&mut writer, frame, &stats);
+                queue(&mut writer, frame, stats);
                 for _ in 1..FRAMES_PER_FLUSH {
                     let Some(Some(frame)) = in_flight.next().now_or_never() else { break };
-                    queue(&mut writer, frame, &stats);
+                    queue(&mut writer, frame, stats);
                 }
                 writer.flush().await.ok()?;
             }
             next = requests.recv(), if open && in_flight.len() < in_flight_max => match next {
-                Some((Pending::Later(answer), began)) => in_flight.push(Timed { answer, began }),
-                Some((Pending::Ready(frame), began)) => {
-                    queue(&mut writer, (frame, began), &stats);
-                    writer.flush().await.ok()?;
-                }
+                Some(request) => in_flight.push(request),
                 None => open = false,
             },
             else => return Some(writer),
