@@ -26,8 +26,11 @@ const SEND_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// Without it loopback loses thousands of datagrams per second under load.
 pub(crate) const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Streams a client may have open at a time.
+/// Streams a client may have open at a time, once it uses those it has.
 pub const STREAMS_MAX: u32 = 64;
+/// Streams of a session that begins: each that may be opened takes memory, and most clients need two or three. It is
+/// what QUIC's maps hold before they grow.
+pub const STREAMS_AT_FIRST: u32 = 7;
 /// Streams before the session is authenticated: the one that carries `Hello`.
 pub const STREAMS_MAX_ANONYMOUS: u32 = 1;
 /// Unread bytes a server holds for a connection: more than a few stalled produce streams can fill, so
@@ -71,11 +74,33 @@ impl From<CloseCode> for VarInt {
     }
 }
 
-/// Opens an accepted connection to its full limits. Call it when `Hello` was accepted; until then the
+/// Opens an accepted connection to a session's limits. Call it when `Hello` was accepted; until then the
 /// client has one stream and a small window.
-pub fn admit(connection: &quinn::Connection) {
+pub fn admit(connection: &quinn::Connection) -> Streams {
     connection.set_receive_window(VarInt::from_u32(SERVER_WINDOW_BYTES));
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_AT_FIRST));
+    Streams { opened: 1, max: STREAMS_AT_FIRST }
+}
+
+/// The streams of a session: whoever uses many may open more, up to [`STREAMS_MAX`] at a time.
+#[derive(Debug)]
+pub struct Streams {
+    /// Since the session began; counts to [`STREAMS_MAX`].
+    opened: u32,
+    max: u32,
+}
+
+impl Streams {
+    /// Call it for each stream that was accepted after the first.
+    pub fn opened(&mut self, connection: &quinn::Connection) {
+        self.opened = (self.opened + 1).min(STREAMS_MAX);
+        // Before the limit is reached, so that nobody waits for a round trip.
+        if self.opened * 2 > self.max && self.max < STREAMS_MAX {
+            // No small step at the end: quinn does not announce one of an eighth.
+            self.max = if self.max * 4 > STREAMS_MAX { STREAMS_MAX } else { self.max * 2 };
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.max));
+        }
+    }
 }
 
 fn transport() -> TransportConfig {

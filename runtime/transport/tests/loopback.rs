@@ -58,11 +58,12 @@ async fn serve(connection: quinn::Connection) -> Result<(), Error> {
         writer.stopped().await;
         return Ok(());
     }
-    config::admit(&connection);
+    let mut streams = config::admit(&connection);
     writer.respond::<Hello>(&hello.header, &hello_ack(), Vec::new()).await?;
     tokio::spawn(answer(writer, reader));
     loop {
         let (send, receive) = connection.accept_bi().await?;
+        streams.opened(&connection);
         tokio::spawn(answer(FrameWriter::new(send), FrameReader::new(receive)));
     }
 }
@@ -184,8 +185,18 @@ fn before_hello_is_answered_there_is_one_stream() {
         assert!(second.is_err(), "a second stream must wait");
         first.call(&hello("secret")).await.unwrap();
         let mut streams = Vec::new();
-        for _ in 1..config::STREAMS_MAX {
+        for _ in 1..config::STREAMS_AT_FIRST {
             streams.push(Rpc::open(&connection).await.unwrap());
+        }
+        let unused = tokio::time::timeout(Duration::from_millis(100), open_stream(&connection)).await;
+        assert!(unused.is_err(), "whoever uses none of its streams gets no more");
+        for stream in &streams {
+            stream.call(&fetch(1)).await.unwrap();
+        }
+        for _ in config::STREAMS_AT_FIRST..config::STREAMS_MAX {
+            let stream = Rpc::open(&connection).await.unwrap();
+            stream.call(&fetch(1)).await.unwrap();
+            streams.push(stream);
         }
         let one_more = tokio::time::timeout(Duration::from_millis(100), open_stream(&connection)).await;
         assert!(one_more.is_err(), "stream {} must wait", config::STREAMS_MAX + 1);

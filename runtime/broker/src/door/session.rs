@@ -9,7 +9,7 @@ use std::time::Duration;
 use millstream_protocol::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_ANONYMOUS};
 use millstream_protocol::message::{ApiKey, Hello, HelloAck};
 use millstream_protocol::{ErrorCode, Failure};
-use millstream_transport::config::{CloseCode, admit};
+use millstream_transport::config::{CloseCode, Streams, admit};
 use millstream_transport::{Accepting, Error, Frame, FrameReader, FrameWriter};
 use tracing::Instrument;
 
@@ -63,7 +63,7 @@ pub(super) async fn run(accepting: Accepting, core: Arc<Core>, lifeline: Lifelin
 async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
     let _counted = Counted::new(&core.service.connections);
     // In a box of its own: what only the beginning needs is given back, and most sessions are idle.
-    let Some((session, first)) = Box::pin(begin(accepting, &core)).await else { return };
+    let Some((session, mut streams, first)) = Box::pin(begin(accepting, &core)).await else { return };
     let connection = session.connection.clone();
     let serve_stream = |halves, lifeline: &Lifeline| {
         let stream = stream::run(Arc::clone(&core), Arc::clone(&session), halves, lifeline.clone());
@@ -82,6 +82,7 @@ async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
             opened = connection.accept_bi() => opened,
         };
         let Ok((send, receive)) = opened else { break };
+        streams.opened(&connection);
         serve_stream((FrameWriter::new(send), FrameReader::new(receive)), &lifeline);
     }
     // The lifeline must end with the streams, not with this wait for the client to go.
@@ -91,7 +92,7 @@ async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
 }
 
 /// Handshake and `Hello`; `None` when either failed, which is logged and counted here.
-async fn begin(accepting: Accepting, core: &Arc<Core>) -> Option<(Arc<Session>, Halves)> {
+async fn begin(accepting: Accepting, core: &Arc<Core>) -> Option<(Arc<Session>, Streams, Halves)> {
     let stats = core.service.stats();
     let remote = accepting.remote_address();
     let connection = match accepting.handshake().await {
@@ -111,14 +112,14 @@ async fn begin(accepting: Accepting, core: &Arc<Core>) -> Option<(Arc<Session>, 
         }
     };
     match greeted {
-        Ok((Greeted { client_name, who }, first)) => {
+        Ok((Greeted { client_name, who }, streams, first)) => {
             stats.door.sessions.add(1);
             tracing::Span::current().record("client", client_name.as_str());
             tracing::debug!(token = who.name(), "session begins");
             let fetch_budget = Budget::new(core.service.config.limits.fetch_bytes_in_flight_per_connection_max);
             let caller = Caller::new(Arc::clone(&core.service), who);
             let session = Session { client_name, remote, connection, fetch_budget, caller };
-            Some((Arc::new(session), first))
+            Some((Arc::new(session), streams, first))
         }
         Err(error) => {
             let code = match error {
@@ -137,16 +138,16 @@ async fn begin(accepting: Accepting, core: &Arc<Core>) -> Option<(Arc<Session>, 
 }
 
 /// Reads `Hello` and answers it; the connection has a session's limits afterwards.
-async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(Greeted, Halves), Error> {
+async fn greet(connection: &quinn::Connection, core: &Core) -> Result<(Greeted, Streams, Halves), Error> {
     let (send, receive) = connection.accept_bi().await?;
     let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
     let frame = reader.read(FRAME_BYTES_MAX_ANONYMOUS).await?;
     let frame = frame.ok_or_else(|| Error::Disconnected("the stream ended before Hello".into()))?;
     match authenticate(&frame, core) {
         Ok(greeted) => {
-            admit(connection);
+            let streams = admit(connection);
             writer.respond::<Hello>(&frame.header, &welcome(core), Vec::new()).await?;
-            Ok((greeted, (writer, reader)))
+            Ok((greeted, streams, (writer, reader)))
         }
         Err(failure) => {
             core.service.stats().door.refuse(Refused::Unauthenticated);
