@@ -139,7 +139,8 @@ fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<Recovery, 
         }
     }
     // An empty folder has no names to keep.
-    if !found.clean && !(found.segments.is_empty() && found.leftovers.is_empty()) {
+    let empty = found.segments.is_empty() && found.leftovers.is_empty();
+    if !found.clean && !empty {
         storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
     }
     if found.epochs_rebuilt {
