@@ -47,6 +47,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("poison-record-lost", "a record that fails is dropped without a dead letter"),
     ("dead-letter-without-origin", "a dead letter does not say where its record came from"),
     ("task-ends-uncommitted", "a task that is told to end does not wait for its last commit"),
+    ("redrive-from-the-start", "a redrive begins with letters that were redriven before"),
+    ("redrive-remembered-too-early", "letters count as redriven before what they became is durable"),
 ];
 
 /// Whether this place is to go wrong. Use [`crate::mutant!`].
