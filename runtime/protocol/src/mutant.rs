@@ -31,6 +31,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("high-watermark-one-too-far", "one record more than is durable may be read"),
     ("serve-beyond-high-watermark", "reads go to the end of the log"),
     ("unchecked-batch", "a batch from a producer is not checked against its checksum"),
+    // Topics that are deleted and made again.
+    ("topic-id-again", "a topic that is made again gets the id of the one before"),
+    ("offsets-outlive-their-topic", "what was committed on a deleted topic stays"),
+    ("commit-for-a-deleted-topic", "offsets are committed on topics that are gone"),
     // Groups.
     ("commit-acked-before-persisted", "a commit is answered before its record is durable"),
     ("stale-generation-accepted", "a commit counts from whoever sends it"),

@@ -193,6 +193,21 @@ fn what_can_not_be_committed() {
 }
 
 #[test]
+fn a_deleted_topic_leaves_no_offsets() {
+    let none = || Event::TopicsChanged { topics: vec![] };
+    let coordinator = check(&[
+        (0, commit("", 0, 0, 5), "write 0"),
+        (1, persisted(0), "done"),
+        (2, commit("", 0, 1, 6), "write 1"),
+        (3, none(), ""),
+        // It was asked in time; nobody can use it.
+        (4, persisted(1), "done"),
+    ]);
+    assert!(coordinator.groups().is_empty());
+    assert!(coordinator.snapshot().is_empty());
+}
+
+#[test]
 fn groups_are_deleted_when_nobody_is_left() {
     let failed = Event::PersistFailed { write: WriteId(2), failure: Failure::new(ErrorCode::DiskFull, "full") };
     let coordinator = check(&[
