@@ -4,6 +4,7 @@
 
 use std::io;
 
+use millstream_cluster::metadata::DeletedTopic;
 use millstream_log::{Finding, Recovery, Volume, delete_if_there, read_file, replace_file, split_path};
 use millstream_protocol::{ErrorCode, Failure, PartitionIndex, TopicId, TopicPartition, mutant};
 use rustix::io::Errno;
@@ -158,6 +159,22 @@ pub fn set_aside(volume: &dyn Volume, id: TopicId) -> io::Result<Vec<String>> {
     }
     volume.sync(TOPICS)?;
     Ok(aside)
+}
+
+/// Sets aside what deleted topics left where a new one of this name is to be: their deletion could not. Blocking.
+///
+/// # Errors
+/// The disk's.
+pub fn clear_the_way(volume: &dyn Volume, name: &str, deleted: &[DeletedTopic]) -> io::Result<()> {
+    for topic in deleted.iter().filter(|topic| topic.name == name) {
+        let mut paths = (0..topic.partitions).map(|index| path_of(name, PartitionIndex(index)));
+        // Whatever else is there, the claim of the new topic finds.
+        let is_its = |path: String| read_identity(volume, &path).ok().flatten().is_some_and(|id| id.topic == topic.id);
+        if paths.any(is_its) {
+            set_aside(volume, topic.id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes folders that were set aside, for good: their identity last, so that a half-removed one is still

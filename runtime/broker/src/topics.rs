@@ -154,6 +154,7 @@ impl Topics {
         if self.metadata.state().topics().len() >= self.limits.topics_max {
             return Err(over("topics_max", self.limits.topics_max as u64));
         }
+        self.clear_the_way(&request.name).await?;
         let id = TopicId(rand::random());
         let command = Command::CreateTopic {
             name: request.name.clone(),
@@ -236,6 +237,17 @@ impl Topics {
             return Err(Failure::new(ErrorCode::StorageUnavailable, message));
         }
         Ok(())
+    }
+
+    /// Renames what an earlier topic of this name left, if its deletion could not.
+    async fn clear_the_way(&self, name: &str) -> Result<(), Failure> {
+        let (volume, state) = (Arc::clone(self.data_dir.volume()), self.metadata.state());
+        let own = name.to_owned();
+        let cleared =
+            tokio::task::spawn_blocking(move || folder::clear_the_way(&*volume, &own, state.deleted_topics())).await;
+        let Ok(Err(error)) = cleared else { return Ok(()) };
+        let message = format!("files of the topic `{name}` that was deleted before can't be renamed: {error}");
+        Err(Failure::new(ErrorCode::StorageUnavailable, message))
     }
 
     /// Removes what is left of a deleted topic's files. Failing is harmless: the next start tries again.

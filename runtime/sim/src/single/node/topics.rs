@@ -18,6 +18,9 @@ impl Node {
         if self.state().topic(name).is_some() {
             return;
         }
+        if let Err(error) = folder::clear_the_way(&self.disk, name, self.state().deleted_topics()) {
+            return ctx.say(format_args!("files of the topic before are in the way: {error}"));
+        }
         // No other has it: those that are always there have small ones.
         let id = TopicId(u128::from(ctx.chance.next()) | 1 << 64);
         let command = Self::creation((name, BRIEF_PARTITIONS), id, ctx.wall_ms);
