@@ -171,7 +171,8 @@ impl Coordinator {
             member.topics = topics;
             group.rebalance(&self.topics);
         }
-        let assignment = group.reconcile(&id, request, now_ms);
+        let is_writing = |key: &TopicPartition| self.offsets.is_writing_of(&request.group, key);
+        let assignment = group.reconcile(&id, request, is_writing, now_ms);
         let calm = (request.session_timeout_ms / 3).clamp(1, self.limits.heartbeat_ms_max);
         let interval = if group.is_unsettled(&id) { calm.min(HEARTBEAT_MS_UNSETTLED) } else { calm };
         let generation = group.generation;

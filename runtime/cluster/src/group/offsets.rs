@@ -38,6 +38,12 @@ impl Offsets {
         self.writes.iter().any(|write| write.entries.iter().any(|entry| entry.group == group))
     }
 
+    /// Whether a write of the group for this partition is on its way.
+    pub(super) fn is_writing_of(&self, group: &str, key: &TopicPartition) -> bool {
+        let mut entries = self.writes.iter().flat_map(|write| &write.entries);
+        entries.any(|entry| entry.partition == *key && entry.group == group)
+    }
+
     /// The entries that forget everything the group has or is about to have.
     pub(super) fn tombstones(&self, group: &str) -> Vec<Entry> {
         let durable = self.of(group).into_iter().flat_map(BTreeMap::keys).copied();
