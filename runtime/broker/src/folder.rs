@@ -133,15 +133,22 @@ fn code_of_io(error: &io::Error) -> ErrorCode {
 /// # Errors
 /// The disk's.
 pub fn set_aside(volume: &dyn Volume, id: TopicId) -> io::Result<Vec<String>> {
-    let mut aside = Vec::new();
+    let (mut aside, mut unreadable) = (Vec::new(), None);
     for name in volume.folders(TOPICS)? {
         let path = format!("{TOPICS}/{name}");
         let is_aside = name.ends_with(DELETED_SUFFIX);
         if mutant!("old-folder-reused") && !is_aside {
             continue;
         }
-        // An unreadable identity is nobody's.
-        let Some(owner) = read_identity(volume, &path).ok().flatten().filter(|owner| owner.topic == id) else {
+        let owner = match owner(volume, &path) {
+            Ok(owner) => owner,
+            Err(error) => {
+                // It may be one of those: the others are set aside, and who asked tries again.
+                unreadable.get_or_insert(error);
+                continue;
+            }
+        };
+        let Some(owner) = owner.filter(|owner| owner.topic == id) else {
             // All that a removal which was cut short may have left.
             if is_aside && name.starts_with(&format!("{id}-")) && volume.open(&path)?.list()?.is_empty() {
                 aside.push(path);
@@ -158,7 +165,15 @@ pub fn set_aside(volume: &dyn Volume, id: TopicId) -> io::Result<Vec<String>> {
         aside.push(renamed);
     }
     volume.sync(TOPICS)?;
-    Ok(aside)
+    unreadable.map_or(Ok(aside), Err)
+}
+
+/// Whose folder it is; a damaged identity is nobody's, one that can't be read now may be anybody's.
+fn owner(volume: &dyn Volume, path: &str) -> io::Result<Option<TopicPartition>> {
+    match read_identity(volume, path) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok(None),
+        known => known,
+    }
 }
 
 /// Sets aside what deleted topics left where a new one of this name is to be: their deletion could not. Blocking.
@@ -167,11 +182,12 @@ pub fn set_aside(volume: &dyn Volume, id: TopicId) -> io::Result<Vec<String>> {
 /// The disk's.
 pub fn clear_the_way(volume: &dyn Volume, name: &str, deleted: &[DeletedTopic]) -> io::Result<()> {
     for topic in deleted.iter().filter(|topic| topic.name == name) {
-        let mut paths = (0..topic.partitions).map(|index| path_of(name, PartitionIndex(index)));
-        // Whatever else is there, the claim of the new topic finds.
-        let is_its = |path: String| read_identity(volume, &path).ok().flatten().is_some_and(|id| id.topic == topic.id);
-        if paths.any(is_its) {
-            set_aside(volume, topic.id)?;
+        for index in 0..topic.partitions {
+            // Whatever else is there, the claim of the new topic finds.
+            let owner = owner(volume, &path_of(name, PartitionIndex(index)))?;
+            if owner.is_some_and(|owner| owner.topic == topic.id) {
+                set_aside(volume, topic.id)?;
+            }
         }
     }
     Ok(())
