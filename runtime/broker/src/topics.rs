@@ -14,8 +14,9 @@ use tokio::sync::Mutex;
 
 use crate::clock::now_ms;
 use crate::config::{Config, TopicDefaults};
+use crate::core::partition::not_served;
 use crate::data_dir::DataDir;
-use crate::error::{unknown_partition, unknown_topic};
+use crate::error::unknown_topic;
 use crate::folder;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
@@ -82,7 +83,12 @@ impl Topics {
         let specs = opens.map(|(topic, index)| self.spec(topic, PartitionIndex(index))).collect();
         self.serve(self.shards.open(specs).await?);
         for topic in state.topics().filter(|topic| topic.ready < topic.partitions) {
-            self.metadata.submit(Command::PartitionsReady { id: topic.id, partitions: topic.partitions }).await?;
+            // A folder that could not be made this time must not count as lost the next time.
+            let opened = |index| self.partition(topic.id, index).is_ok_and(|partition| partition.offline().is_none());
+            let there = (0..topic.partitions).take_while(|index| opened(PartitionIndex(*index))).count() as u32;
+            if there > topic.ready {
+                self.metadata.submit(Command::PartitionsReady { id: topic.id, partitions: there }).await?;
+            }
         }
         Ok(())
     }
@@ -104,13 +110,9 @@ impl Topics {
     /// # Errors
     /// `UnknownTopic` or `UnknownPartition`.
     pub fn partition(&self, topic: TopicId, partition: PartitionIndex) -> Result<Arc<Partition>, Failure> {
-        if let Some(found) = self.partitions.get(&TopicPartition { topic, partition }) {
-            return Ok(Arc::clone(&found));
-        }
-        match self.metadata.state().topic_by_id(topic) {
-            Some(topic) => Err(unknown_partition(&topic.name, partition.0)),
-            None => Err(Failure::new(ErrorCode::UnknownTopic, format!("topic id {topic} does not exist"))),
-        }
+        let at = TopicPartition { topic, partition };
+        let found = self.partitions.get(&at).map(|found| Arc::clone(&found));
+        found.ok_or_else(|| not_served(&self.metadata.state(), at))
     }
 
     /// All handles of a topic's partitions, by index.
@@ -152,6 +154,7 @@ impl Topics {
         if self.metadata.state().topics().len() >= self.limits.topics_max {
             return Err(over("topics_max", self.limits.topics_max as u64));
         }
+        self.clear_the_way(&request.name).await?;
         let id = TopicId(rand::random());
         let command = Command::CreateTopic {
             name: request.name.clone(),
@@ -234,6 +237,17 @@ impl Topics {
             return Err(Failure::new(ErrorCode::StorageUnavailable, message));
         }
         Ok(())
+    }
+
+    /// Renames what an earlier topic of this name left, if its deletion could not.
+    async fn clear_the_way(&self, name: &str) -> Result<(), Failure> {
+        let (volume, state) = (Arc::clone(self.data_dir.volume()), self.metadata.state());
+        let own = name.to_owned();
+        let cleared =
+            tokio::task::spawn_blocking(move || folder::clear_the_way(&*volume, &own, state.deleted_topics())).await;
+        let Ok(Err(error)) = cleared else { return Ok(()) };
+        let message = format!("files of the topic `{name}` that was deleted before can't be renamed: {error}");
+        Err(Failure::new(ErrorCode::StorageUnavailable, message))
     }
 
     /// Removes what is left of a deleted topic's files. Failing is harmless: the next start tries again.

@@ -6,10 +6,14 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use millstream_broker::metadata::Store;
 use millstream_broker::{Broker, Config};
+use millstream_cluster::metadata::Command;
+use millstream_log::{DiskStorage, Storage};
 use millstream_protocol::message::*;
-use millstream_protocol::{ErrorCode, Offset};
+use millstream_protocol::{ErrorCode, Offset, TopicId};
 use support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,6 +184,44 @@ async fn a_damaged_partition_refuses_alone() {
 async fn a_missing_partition_is_not_made_anew() {
     check_harm(|folder| fs::rename(folder, folder.with_file_name("elsewhere")).unwrap(), "is missing: restore it")
         .await;
+}
+
+/// A crash comes between a topic's entry in the metadata and its folder, and the next start can't make that either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_could_not_be_made_is_not_missed_later() {
+    let folder = tempfile::tempdir().unwrap();
+    start(folder.path()).await.shutdown().await;
+    let storage: Arc<dyn Storage> = Arc::new(DiskStorage::open(folder.path()).unwrap());
+    let command = Command::CreateTopic {
+        name: "late".into(),
+        id: TopicId(7),
+        partitions: 2,
+        config: millstream_cluster::metadata::TopicConfig::default(),
+        internal: false,
+        at_ms: 0,
+    };
+    Store::open(&storage).unwrap().commit(&[&command]).unwrap().pop().unwrap().unwrap();
+    let in_the_way = folder.path().join("topics/late-1");
+    fs::write(&in_the_way, "").unwrap();
+    let broker = start(folder.path()).await;
+    let client = connect(&broker, folder.path()).await;
+    client.produce(TopicId(7), 0, batch(&["kept"])).await.unwrap();
+    let refused = client.produce(TopicId(7), 1, batch(&["no"])).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::StorageUnavailable, "{refused}");
+    broker.shutdown().await;
+    fs::remove_file(in_the_way).unwrap();
+    let broker = start(folder.path()).await;
+    let client = connect(&broker, folder.path()).await;
+    assert_eq!(client.produce(TopicId(7), 1, batch(&["yes"])).await, Ok(Offset(0)));
+    assert_eq!(client.fetch_all(TopicId(7), 0).await, ["kept"]);
+    broker.shutdown().await;
+    // Partition 0 was served, so that its folder is missed from the first start on.
+    fs::remove_dir_all(folder.path().join("topics/late-0")).unwrap();
+    let broker = start(folder.path()).await;
+    let client = connect(&broker, folder.path()).await;
+    let refused = client.produce(TopicId(7), 0, batch(&["no"])).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CorruptData, "{refused}");
+    broker.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

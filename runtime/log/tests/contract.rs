@@ -71,6 +71,15 @@ fn a_closed_log_opens_clean_and_a_dropped_one_is_recovered() {
         assert_eq!((recovery.truncated_bytes, recovery.truncated_at), (0, None));
         assert_eq!(read_all(&log), before);
         assert_eq!(log.durable_end(), Offset(110));
+        // The mark of one closing does not stand for the next: what came between is closed in order, too.
+        log.close().unwrap();
+        let mut log = open(storage());
+        fill(&mut log, 50..51, 2);
+        sync(&mut log);
+        log.close().unwrap();
+        let (log, recovery) = millstream_log::Log::open(storage(), support::small(), 0).unwrap();
+        assert!(recovery.clean, "{recovery:?}");
+        assert_eq!(log.end_offset(), Offset(112));
     });
 }
 

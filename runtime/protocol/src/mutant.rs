@@ -28,9 +28,15 @@ pub const ALL: &[(&str, &str)] = &[
     ("recovery-believes-the-cache", "recovery takes what is readable after a failed sync for durable"),
     // Replica and partition.
     ("ack-before-sync", "an append is acknowledged from the page cache"),
+    ("replicated-never-synced", "what is acknowledged from the page cache stays there"),
     ("high-watermark-one-too-far", "one record more than is durable may be read"),
     ("serve-beyond-high-watermark", "reads go to the end of the log"),
     ("unchecked-batch", "a batch from a producer is not checked against its checksum"),
+    // Topics that are deleted and made again.
+    ("topic-id-again", "a topic that is made again gets the id of the one before"),
+    ("old-folder-reused", "a topic that is made again gets the files of the one before"),
+    ("offsets-outlive-their-topic", "what was committed on a deleted topic stays"),
+    ("commit-for-a-deleted-topic", "offsets are committed on topics that are gone"),
     // Groups.
     ("commit-acked-before-persisted", "a commit is answered before its record is durable"),
     ("stale-generation-accepted", "a commit counts from whoever sends it"),
@@ -47,6 +53,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("poison-record-lost", "a record that fails is dropped without a dead letter"),
     ("dead-letter-without-origin", "a dead letter does not say where its record came from"),
     ("task-ends-uncommitted", "a task that is told to end does not wait for its last commit"),
+    ("stop-goes-on", "a record that should stop its pipeline is skipped"),
+    ("stop-forgets-what-was-before", "results of records before one that stops the pipeline are not written"),
+    ("redrive-from-the-start", "a redrive begins with letters that were redriven before"),
+    ("redrive-remembered-too-early", "letters count as redriven before what they became is durable"),
 ];
 
 /// Whether this place is to go wrong. Use [`crate::mutant!`].

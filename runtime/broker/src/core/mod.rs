@@ -7,10 +7,12 @@
 //!
 //! - [`shard`]: the partitions of one owner and their group commit; [`partition`]: one of them.
 //! - [`groups`]: the coordinator and its log, which is kept short by snapshots.
-//! - [`task`]: one attempt of a pipeline on one input partition; [`sink`]: its rows as batches.
+//! - [`task`]: one attempt of a pipeline on one input partition; [`sink`]: its rows as batches; [`redrive`]: dead
+//!   letters going through their pipeline again.
 
 pub mod groups;
 pub mod partition;
+pub mod redrive;
 pub mod shard;
 pub mod sink;
 pub mod task;

@@ -6,12 +6,13 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_cluster::metadata::State;
 use millstream_cluster::replica::{Event, Output, Replica, Ticket};
 use millstream_log as log;
 use millstream_log::{Log, Reader, Storage};
 use millstream_protocol::batch::{BatchHeader, check_new_batch, split_batches};
 use millstream_protocol::message::{Acks, Durability};
-use millstream_protocol::{ErrorCode, Failure, LeaderEpoch, Offset, PartitionIndex, mutant};
+use millstream_protocol::{ErrorCode, Failure, LeaderEpoch, Offset, PartitionIndex, TopicPartition, mutant};
 
 /// Batches whose headers were parsed, in the order they are to be appended.
 pub type Batches = Vec<(BatchHeader, Bytes)>;
@@ -258,6 +259,15 @@ pub fn read(reader: &Reader, offset: Offset, bytes_max: usize, high_watermark: O
     let end = if mutant!("serve-beyond-high-watermark") { Offset(i64::MAX) } else { high_watermark };
     let bytes = if offset == end { Bytes::new() } else { reader.read(offset, bytes_max, end)? };
     Ok(Fetched { bytes, high_watermark, log_start })
+}
+
+/// Why a partition that nobody serves is not served: its topic is gone, never was, or has fewer partitions. A topic
+/// is known by its id alone, so that nobody who means a deleted one is served by the next of its name.
+pub fn not_served(state: &State, at: TopicPartition) -> Failure {
+    match state.topic_by_id(at.topic) {
+        Some(topic) => crate::error::unknown_partition(&topic.name, at.partition.0),
+        None => Failure::new(ErrorCode::UnknownTopic, format!("topic id {} does not exist", at.topic)),
+    }
 }
 
 /// Checks batches that come from a producer: lengths, checksums, rules for new batches, size limit. `place` names

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use millstream_log as log;
 use millstream_log::{Log, Storage};
 use millstream_protocol::message::Durability;
-use millstream_protocol::{ErrorCode, Failure, Offset, TopicPartition};
+use millstream_protocol::{ErrorCode, Failure, Offset, TopicPartition, mutant};
 
 use super::partition::{Append, Appended, Effect, LogDescription, Partition};
 
@@ -142,7 +142,7 @@ impl<S: Storage, W> Shard<S, W> {
         for id in ids {
             let partition = self.partitions.get_mut(&id).expect("listed a moment ago");
             // Topics that do not wait for the disk reach it now and then all the same.
-            if !partition.sync_wanted && partition.is_unsynced() {
+            if !partition.sync_wanted && partition.is_unsynced() && !mutant!("replicated-never-synced") {
                 partition.sync_wanted = true;
                 self.dirty.push(id);
             }

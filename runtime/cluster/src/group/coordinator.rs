@@ -171,7 +171,8 @@ impl Coordinator {
             member.topics = topics;
             group.rebalance(&self.topics);
         }
-        let assignment = group.reconcile(&id, request, now_ms);
+        let is_writing = |key: &TopicPartition| self.offsets.is_writing_of(&request.group, key);
+        let assignment = group.reconcile(&id, request, is_writing, now_ms);
         let calm = (request.session_timeout_ms / 3).clamp(1, self.limits.heartbeat_ms_max);
         let interval = if group.is_unsettled(&id) { calm.min(HEARTBEAT_MS_UNSETTLED) } else { calm };
         let generation = group.generation;
@@ -296,6 +297,9 @@ impl Coordinator {
 
     fn check_partition(&self, key: TopicPartition) -> Result<(), Failure> {
         let Some(name) = self.topic_names.get(&key.topic) else {
+            if mutant!("commit-for-a-deleted-topic") {
+                return Ok(());
+            }
             return fail(ErrorCode::UnknownTopic, format!("no topic has the id {}", key.topic));
         };
         match self.topics.get(name) {

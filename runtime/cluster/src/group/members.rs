@@ -72,13 +72,23 @@ impl Group {
         Some(member)
     }
 
-    /// Takes a member's report of what it reads and gives it what it may read now.
-    pub(super) fn reconcile(&mut self, id: &MemberId, request: &GroupHeartbeat, now_ms: i64) -> Vec<TopicPartitions> {
+    /// Takes a member's report of what it reads and gives it what it may read now. Whoever is given a partition asks
+    /// where the group left off, so that it waits while `is_writing` that.
+    pub(super) fn reconcile(
+        &mut self,
+        id: &MemberId,
+        request: &GroupHeartbeat,
+        is_writing: impl Fn(&TopicPartition) -> bool,
+        now_ms: i64,
+    ) -> Vec<TopicPartitions> {
         let owned: BTreeSet<TopicPartition> = flatten(&request.owned).collect();
         self.holders.retain(|key, holder| holder.member != *id || owned.contains(key));
         let mut given = Vec::new();
         for (key, _) in self.target.iter().filter(|(_, member)| *member == id) {
             let generation = self.generation;
+            if !self.holders.contains_key(key) && is_writing(key) {
+                continue;
+            }
             let holder =
                 self.holders.entry(*key).or_insert_with(|| Holder { member: Arc::clone(id), since: generation });
             if holder.member == *id || mutant!("partition-given-too-early") {

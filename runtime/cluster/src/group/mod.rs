@@ -1,9 +1,9 @@
 //! Consumer groups: who is a member, which partitions each member reads, and how far the group has read.
 //! One [`Coordinator`] serves every group of its node; members come and go by heartbeat (KIP-848's shape).
 //!
-//! Invariants: a partition is never given to a member while another may still read it; a commit counts only
-//! from the member that holds the partition, in the generation it was given or a later one; an offset is
-//! visible only when it is durable.
+//! Invariants: a partition is never given to a member while another may still read it, or its commit is on its way;
+//! a commit counts only from the member that holds the partition, in the generation it was given or a later one; an
+//! offset is visible only when it is durable.
 //!
 //! The caller carries [`Output::Persist`] to a log in the order of its numbers and reports back, and calls
 //! [`Coordinator::handle`] with [`Event::Tick`] when [`Coordinator::next_deadline`] has passed.

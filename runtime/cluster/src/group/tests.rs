@@ -117,6 +117,27 @@ fn a_partition_moves_after_its_holder_let_go() {
 }
 
 #[test]
+fn a_partition_waits_for_the_last_commit_of_who_had_it() {
+    let failed = Event::PersistFailed { write: WriteId(1), failure: Failure::new(ErrorCode::DiskFull, "full") };
+    check(&[
+        (0, join("a"), "a@1 0,1,2"),
+        (1, join("b"), "b@2 "),
+        (2, commit("a", 1, 0, 5), "write 0"),
+        (3, beat("a", &[1, 2]), "a@2 1,2"),
+        // It would ask where the group left off, and hear what was durable before.
+        (4, beat("b", &[]), "b@2 "),
+        (5, persisted(0), "done"),
+        (6, beat("b", &[]), "b@2 0"),
+        // Who leaves, or is thrown out, may have left one behind as well; when it fails there is none.
+        (7, commit("a", 2, 1, 6), "write 1"),
+        (8, leave("a"), "done"),
+        (9, beat("b", &[0]), "b@3 0,2"),
+        (10, failed, "DiskFull"),
+        (11, beat("b", &[0, 2]), "b@3 0,1,2"),
+    ]);
+}
+
+#[test]
 fn a_session_ends_at_its_deadline() {
     let coordinator = check(&[
         (0, join("a"), "a@1 0,1,2"),
@@ -157,11 +178,12 @@ fn commits_count_from_the_holder_only() {
         // a still holds partition 0 and does not know generation 2 yet.
         (3, commit("a", 1, 0, 7), "write 1"),
         (4, beat("a", &[1, 2]), "a@2 1,2"),
+        (4, persisted(1), "done"),
         (5, beat("b", &[]), "b@2 0"),
         (6, commit("a", 2, 0, 9), "StaleGeneration"),
         (6, commit("b", 1, 0, 9), "StaleGeneration"),
         (6, commit("b", 2, 0, 8), "write 2"),
-        (7, persisted(2), "done; done"),
+        (7, persisted(2), "done"),
     ]);
     assert_eq!(coordinator.committed("g", &owned(&[0]))[0].offset, Offset(8));
     assert_eq!(coordinator.committed("g", &owned(&[1])), []);
@@ -190,6 +212,21 @@ fn what_can_not_be_committed() {
         (1, Event::PipelinesChanged { pipelines: vec![] }, ""),
         (1, commit("", 0, 0, 1), "UnknownTopic"),
     ]);
+}
+
+#[test]
+fn a_deleted_topic_leaves_no_offsets() {
+    let none = || Event::TopicsChanged { topics: vec![] };
+    let coordinator = check(&[
+        (0, commit("", 0, 0, 5), "write 0"),
+        (1, persisted(0), "done"),
+        (2, commit("", 0, 1, 6), "write 1"),
+        (3, none(), ""),
+        // It was asked in time; nobody can use it.
+        (4, persisted(1), "done"),
+    ]);
+    assert!(coordinator.groups().is_empty());
+    assert!(coordinator.snapshot().is_empty());
 }
 
 #[test]

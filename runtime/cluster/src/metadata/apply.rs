@@ -189,12 +189,17 @@ impl State {
         if *partitions == 0 {
             return Err(Rejection::InvalidTopic(format!("topic `{name}` needs at least 1 partition")));
         }
-        if self.topics.contains_key(name) || self.names.contains_key(id) {
+        let of_before = self.deleted.iter().rfind(|topic| topic.name == *name).filter(|_| mutant!("topic-id-again"));
+        let id = of_before.map_or(id, |topic| &topic.id);
+        // The files of a deleted topic are found by its id, for as long as there may be any.
+        let is_used = self.names.contains_key(id) || self.deleted.iter().any(|topic| topic.id == *id);
+        if self.topics.contains_key(name) || (is_used && of_before.is_none()) {
             return Err(Rejection::TopicExists(name.clone()));
         }
+        let id = *id;
         let topic = Topic {
             name: name.clone(),
-            id: *id,
+            id,
             partitions: *partitions,
             ready: 0,
             config: config.clone(),
@@ -202,8 +207,8 @@ impl State {
             created_at_ms: *at_ms,
         };
         self.topics.insert(name.clone(), topic);
-        self.names.insert(*id, name.clone());
-        Ok(Event::TopicCreated { id: *id })
+        self.names.insert(id, name.clone());
+        Ok(Event::TopicCreated { id })
     }
 
     fn delete_topic(&mut self, name: &str, id: TopicId) -> Result<Event, Rejection> {

@@ -81,6 +81,11 @@ fn commands_change_or_refuse() {
     );
     check(&[alter(None)], "topic `a` does not exist");
     check(&[create("a", 1, 1), delete(1), create("a", 2, 1), delete(1)], "topic `a` does not exist");
+    // Its files may be there still, and go by their id.
+    check(&[create("a", 1, 1), delete(1), create("b", 1, 1)], "topic `b` exists already");
+    let forget = Command::ForgetDeleted { id: TopicId(1) };
+    let created = format!("TopicCreated {{ id: {:?} }}", TopicId(1));
+    check(&[create("a", 1, 1), delete(1), forget, create("b", 1, 1)], &created);
     check(&[register("p", "1.0.0", 1), register("p", "1.0.0", 1)], "PluginRegistered { existed: true }");
     let raise = "`p@1.0.0` exists with other contents: raise the version";
     check(&[register("p", "1.0.0", 1), register("p", "1.0.0", 2)], raise);

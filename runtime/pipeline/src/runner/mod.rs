@@ -203,7 +203,7 @@ impl Runner {
         for route in &plan.outputs {
             let batch = gather(&input, &made, &route.from, self.task.input);
             let batch = batch.without(verdict.limit(), verdict.dead_offsets());
-            if batch.is_empty() {
+            if batch.is_empty() || (verdict.stop.is_some() && mutant!("stop-forgets-what-was-before")) {
                 continue;
             }
             let columns = if route.trace { self.traced(&batch) } else { batch.into_columns() };
@@ -278,7 +278,8 @@ impl Runner {
     fn judge(&mut self, step: usize, failed: Failed, verdict: &mut Verdict, lines: &mut usize, out: &mut Vec<Output>) {
         self.stats[step].failed += 1;
         let what = match self.task.plan.steps[step].then {
-            Fate::Stop => return verdict.stop_at(step, failed),
+            Fate::Stop if !mutant!("stop-goes-on") => return verdict.stop_at(step, failed),
+            Fate::Stop => "not stopped for",
             Fate::Skip => {
                 self.stats[step].skipped += 1;
                 "skipped"

@@ -9,10 +9,12 @@ use millstream_protocol::batch::decode_batches;
 use millstream_protocol::{Columns, Offset, Row, TopicPartition};
 
 use super::checks::{Input, Output, Seen, check_pipeline, show};
-use super::guest::Fare;
+use super::guest::{Fare, is_redriven};
 use super::history::History;
 use super::node::Node;
-use super::schedule::{GROUPS, LETTERS, ORDERS, PIPELINE, RESULTS, RETAINED};
+use super::schedule::{
+    BRIEF, CHECKS, FAST, GROUPS, LETTERS, ORDERS, PAYMENTS, PIPELINES, PRICES, PRODUCED, RESULTS, RETAINED, VERDICTS,
+};
 use crate::chance::Chance;
 
 /// Timestamps and offsets looked up per partition.
@@ -25,11 +27,12 @@ struct Found {
     value: Vec<u8>,
     /// Where it says it comes from.
     origin: Option<(String, u32, i64)>,
+    redriven: bool,
 }
 
 pub(crate) fn audit(node: &Node, history: &mut History, chance: &mut Chance) {
     let mut contents: BTreeMap<(&str, u32), Vec<Found>> = BTreeMap::new();
-    for topic in [ORDERS, RETAINED, RESULTS, LETTERS] {
+    for topic in [ORDERS, RETAINED, FAST, BRIEF, PAYMENTS, RESULTS, LETTERS, VERDICTS] {
         for at in node.partitions(topic) {
             match read_all(node, at, topic == LETTERS) {
                 Ok(found) => {
@@ -41,14 +44,15 @@ pub(crate) fn audit(node: &Node, history: &mut History, chance: &mut Chance) {
             }
         }
     }
-    for topic in [ORDERS, RETAINED] {
+    for (topic, _) in PRODUCED.iter().copied() {
         for at in node.partitions(topic) {
             let Some(found) = contents.get(&(topic, at.partition.0)) else { continue };
             check_sent(at, found, history);
             check_groups(node, at, (topic, found), history);
         }
     }
-    check_outputs(node, &contents, history);
+    check_outputs(node, (PRICES, &[ORDERS]), &contents, history);
+    check_outputs(node, (CHECKS, &[PAYMENTS, BRIEF]), &contents, history);
 }
 
 fn read_all(node: &Node, at: TopicPartition, letters: bool) -> Result<Vec<Found>, String> {
@@ -70,14 +74,14 @@ fn read_all(node: &Node, at: TopicPartition, letters: bool) -> Result<Vec<Found>
 
 fn found_in(row: &Row<'_>, letter: bool) -> Found {
     let origin = if letter {
-        let own = dead_letter::provenance(row).filter(|own| own.pipeline == PIPELINE);
+        let own = dead_letter::provenance(row).filter(|own| own.pipeline == PIPELINES[PRICES]);
         own.map(|own| (own.topic, own.partition, own.offset))
     } else {
         let header = row.headers.iter().find(|(name, _)| *name == dead_letter::ORIGIN.as_bytes());
         header.and_then(|(_, value)| place_of(std::str::from_utf8(value?).ok()?))
     };
     let value = row.value.unwrap_or_default().to_vec();
-    Found { offset: row.offset, timestamp: row.timestamp, value, origin }
+    Found { offset: row.offset, timestamp: row.timestamp, value, origin, redriven: is_redriven(row) }
 }
 
 /// `topic/partition@offset`
@@ -166,45 +170,63 @@ fn check_groups(node: &Node, at: TopicPartition, (topic, found): (&str, &[Found]
     }
 }
 
-fn check_outputs(node: &Node, contents: &BTreeMap<(&str, u32), Vec<Found>>, history: &mut History) {
+/// What a pipeline made of its inputs.
+fn check_outputs(
+    node: &Node,
+    (pipeline, topics): (usize, &[&str]),
+    contents: &BTreeMap<(&str, u32), Vec<Found>>,
+    history: &mut History,
+) {
     let mut inputs = BTreeMap::new();
-    for at in node.partitions(ORDERS) {
-        for record in contents.get(&(ORDERS, at.partition.0)).into_iter().flatten() {
-            let fare = Fare::of(&record.value);
-            let input = Input { value: record.value.clone(), results: fare.results(), poison: fare.is_poison() };
-            inputs.insert((ORDERS.to_owned(), at.partition.0, record.offset), input);
+    // Inputs that were deleted meanwhile can't be compared any more; their outputs are left out.
+    let mut starts: BTreeMap<(String, u32), i64> = BTreeMap::new();
+    for (topic, at) in topics.iter().flat_map(|topic| node.partitions(topic).into_iter().map(move |at| (*topic, at))) {
+        let found = contents.get(&(topic, at.partition.0)).map_or(&[][..], |found| found);
+        starts.insert((topic.to_owned(), at.partition.0), found.first().map_or(i64::MAX, |first| first.offset));
+        for record in found {
+            let (fare, value) = (Fare::of(&record.value), record.value.clone());
+            let buries = pipeline == PRICES && fare.is_poison();
+            let input = Input { value, results: fare.results(), poison: buries, mended: buries && fare == Fare::Late };
+            inputs.insert((topic.to_owned(), at.partition.0, record.offset), input);
         }
     }
-    // Inputs that were deleted meanwhile can't be compared any more; their outputs are left out.
-    let starts: BTreeMap<u32, i64> = node
-        .partitions(ORDERS)
-        .iter()
-        .map(|at| {
-            let first = contents.get(&(ORDERS, at.partition.0)).and_then(|found| found.first());
-            (at.partition.0, first.map_or(i64::MAX, |first| first.offset))
-        })
-        .collect();
-    let mut made: [Vec<Output>; 2] = [Vec::new(), Vec::new()];
-    for (place, topic) in [RESULTS, LETTERS].into_iter().enumerate() {
+    let made = |topic: &'static str, history: &mut History| {
+        let mut made = Vec::new();
         for at in node.partitions(topic) {
             for record in contents.get(&(topic, at.partition.0)).into_iter().flatten() {
                 let Some(origin) = record.origin.clone() else {
                     history.wrong(format!("{topic}/{}@{} does not say its origin", at.partition, record.offset));
                     continue;
                 };
-                if starts.get(&origin.1).is_some_and(|start| origin.2 < *start) {
-                    continue;
+                // Outputs of two lives of a topic can't be told apart if the same record had the same place in both.
+                let told_apart = origin.0 != BRIEF || !history.lives.any_died();
+                let lane = if told_apart { at.partition.0 } else { record.offset as u32 };
+                let (value, at) = (record.value.clone(), (lane, record.offset));
+                let place = (origin.0.clone(), origin.1);
+                let output = Output { origin, value, at, redriven: record.redriven };
+                let deleted = starts.get(&place).is_some_and(|start| output.origin.2 < *start);
+                if !deleted && !is_of_an_earlier_life(&output, &inputs, history) {
+                    made.push(output);
                 }
-                let (value, at) = (record.value.clone(), (at.partition.0, record.offset));
-                made[place].push(Output { origin, value, at });
             }
         }
-    }
+        made
+    };
+    let (outputs, letters) = match pipeline {
+        PRICES => (made(RESULTS, history), made(LETTERS, history)),
+        _ => (made(VERDICTS, history), Vec::new()),
+    };
     let mut results: BTreeMap<&(String, u32, i64), usize> = BTreeMap::new();
-    made[0].iter().for_each(|output| *results.entry(&output.origin).or_default() += 1);
-    if results.iter().any(|(origin, count)| inputs.get(*origin).is_some_and(|input| *count > input.results)) {
+    outputs.iter().for_each(|output| *results.entry(&output.origin).or_default() += 1);
+    if results.iter().any(|(origin, count)| inputs.get(*origin).is_some_and(|input| *count > input.results.max(1))) {
         history.note("record done again after a crash");
     }
-    let wrong = check_pipeline(&inputs, &made[0], &made[1]);
+    let wrong = check_pipeline(&inputs, &outputs, &letters);
     wrong.into_iter().for_each(|violation| history.wrong(violation));
+}
+
+/// Outputs name the topic they come from, and it may have been another of that name.
+fn is_of_an_earlier_life(output: &Output, inputs: &BTreeMap<(String, u32, i64), Input>, history: &History) -> bool {
+    let fits = inputs.get(&output.origin).is_some_and(|input| output.value.starts_with(&input.value));
+    output.origin.0 == BRIEF && history.lives.any_died() && !fits
 }

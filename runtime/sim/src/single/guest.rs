@@ -1,8 +1,10 @@
 //! A plugin's stand-in in native code: what it does to a record is written in the record's value.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_pipeline::dead_letter;
 use millstream_pipeline::{Failure, Guest, Processed, Rejected};
 use millstream_protocol::{Columns, Row};
 
@@ -22,9 +24,11 @@ pub(crate) enum Fare {
     Traps,
     /// The first try fails.
     Once,
+    /// Rejected until it is redriven.
+    Late,
 }
 
-const FARES: [(Fare, &str); 7] = [
+const FARES: [(Fare, &str); 8] = [
     (Fare::Well, "/ok"),
     (Fare::Twice, "/twice"),
     (Fare::Dropped, "/drop"),
@@ -32,6 +36,7 @@ const FARES: [(Fare, &str); 7] = [
     (Fare::Named, "/named"),
     (Fare::Traps, "/trap"),
     (Fare::Once, "/once"),
+    (Fare::Late, "/late"),
 ];
 
 impl Fare {
@@ -46,7 +51,7 @@ impl Fare {
 
     /// Whether it ends as a dead letter.
     pub(crate) fn is_poison(self) -> bool {
-        matches!(self, Fare::Rejected | Fare::Named | Fare::Traps)
+        matches!(self, Fare::Rejected | Fare::Named | Fare::Traps | Fare::Late)
     }
 
     /// How many results it gives.
@@ -59,6 +64,19 @@ impl Fare {
     }
 }
 
+/// Whether a record, or what was made of it, comes from a redrive.
+pub(crate) fn is_redriven(row: &Row<'_>) -> bool {
+    row.headers.iter().any(|(name, _)| name == dead_letter::REDRIVEN.as_bytes())
+}
+
+/// Makes an instance of a plugin's version.
+pub type Guests = Arc<dyn Fn(u32) -> Box<dyn Guest> + Send + Sync>;
+
+/// Instances in native code.
+pub(crate) fn native() -> Guests {
+    Arc::new(|version| Box::new(Native { version, dead: false, tried: BTreeSet::new() }))
+}
+
 /// One instance. Its results end with its version.
 pub(crate) struct Native {
     version: u32,
@@ -67,16 +85,14 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    pub(crate) fn boxed(version: u32) -> Box<dyn Guest> {
-        Box::new(Native { version, dead: false, tried: BTreeSet::new() })
-    }
-
     fn one(&mut self, index: usize, row: &Row<'_>, out: &mut Processed) -> Result<(), Failure> {
         let value = row.value.unwrap_or_default();
         let index = index as u32;
         let fare = Fare::of(value);
+        let is_redriven = is_redriven(row);
         match fare {
             Fare::Rejected => out.rejected.push(Rejected { index, message: "refused".into() }),
+            Fare::Late if !is_redriven => out.rejected.push(Rejected { index, message: "too early".into() }),
             Fare::Named => return Err(Failure::Rejected { index: Some(index), message: "named".into() }),
             Fare::Traps => return Err(Failure::Trap { message: "unreachable".into() }),
             Fare::Once if self.tried.insert(value.to_vec()) => {
@@ -86,11 +102,13 @@ impl Native {
         }
         let mut made = value.to_vec();
         made.extend_from_slice(format!("|v{}", self.version).as_bytes());
-        for _ in 0..fare.results() {
+        let results = if is_redriven && fare == Fare::Late { 1 } else { fare.results() };
+        for _ in 0..results {
             if out.outputs.is_empty() {
                 out.outputs.push((0, Columns::default()));
             }
             out.outputs[0].1.push(row.offset, row.timestamp, row.key, Some(&made));
+            row.headers.iter().for_each(|(name, value)| out.outputs[0].1.push_header(name, value));
         }
         Ok(())
     }

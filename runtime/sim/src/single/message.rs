@@ -5,30 +5,66 @@ use millstream_broker::core::partition::{Appended, Fetched};
 use millstream_cluster::group::Answer;
 use millstream_log::SyncJob;
 use millstream_protocol::message::{Acks, CommitOffsets, CommittedOffset, GroupHeartbeat, LeaveGroup};
-use millstream_protocol::{Failure, Offset, TopicPartition};
+use millstream_protocol::{Failure, Offset, TopicId, TopicPartition};
+
+use super::tasks::Key;
 
 /// A request of a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     InitProducer,
-    Produce { at: TopicPartition, bytes: Bytes, acks: Acks },
-    Fetch { at: TopicPartition, offset: Offset },
-    LogStart { at: TopicPartition },
+    Produce {
+        at: TopicPartition,
+        bytes: Bytes,
+        acks: Acks,
+    },
+    Fetch {
+        at: TopicPartition,
+        offset: Offset,
+    },
+    LogStart {
+        at: TopicPartition,
+    },
     Heartbeat(GroupHeartbeat),
     Leave(LeaveGroup),
     Commit(CommitOffsets),
-    Committed { group: String },
+    Committed {
+        group: String,
+    },
+    /// Which topic has this name now.
+    Topic {
+        name: &'static str,
+    },
+}
+
+impl Body {
+    /// The partitions that it is about.
+    pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
+        match self {
+            Body::Produce { at, .. } | Body::Fetch { at, .. } | Body::LogStart { at } => vec![*at],
+            Body::Commit(request) => {
+                let own = |own: &CommittedOffset| TopicPartition { topic: own.topic, partition: own.partition };
+                request.offsets.iter().map(own).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Its answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Producer(Result<i64, Failure>),
-    Produced(Result<Appended, Failure>),
+    /// `power`: how often the power had gone before.
+    Produced {
+        outcome: Result<Appended, Failure>,
+        power: u64,
+    },
     Fetched(Result<Fetched, Failure>),
     LogStart(Result<Offset, Failure>),
     Group(Result<Answer, Failure>),
     Committed(Result<Vec<CommittedOffset>, Failure>),
+    Topic(Option<TopicId>),
 }
 
 /// What somebody with rights does to the broker.
@@ -37,7 +73,15 @@ pub(crate) enum Admin {
     /// The pipeline gets a new version of its plugin.
     Swap,
     Pause,
+    /// As soon as a commit is on its way.
+    PauseAtCommit,
     Resume,
+    /// Dead letters go through their pipeline again.
+    Redrive,
+    /// The pipeline that stops at what fails gets another policy, or the old one again.
+    Lenient(bool),
+    DeleteTopic,
+    CreateTopic,
     /// Records that everybody has read are deleted.
     DeleteRecords,
     /// Failed tasks start again.
@@ -85,14 +129,16 @@ pub(crate) enum Work {
         job: SyncJob,
     },
     /// A task goes on.
-    Task {
-        at: TopicPartition,
-        attempt: u64,
-    },
-    /// A task begins an attempt.
+    Task(Key),
+    /// A task of this pipeline begins an attempt.
     Begin {
+        pipeline: usize,
         at: TopicPartition,
     },
+    /// The redrive of this number goes on.
+    Redrive(u64),
+    /// The files of a deleted topic go.
+    RemoveFiles(TopicId),
     GroupsTick,
     Tick,
     /// A clean end goes on when no sync is on its way.

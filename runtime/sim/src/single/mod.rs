@@ -7,7 +7,7 @@
 //! is started anew; and liveness, in which everything that was begun must end. Then an audit reads everything.
 //!
 //! - [`world`]: the loop of events; [`schedule`]: when what goes wrong. [`message`]: who says what.
-//! - [`node`], [`tasks`], [`store`]: the broker. [`producer`], [`member`]: its clients.
+//! - [`node`], [`tasks`], [`redrive`], [`store`]: the broker. [`producer`], [`member`]: its clients.
 //! - [`checks`]: what must hold, as small machines with tests of their own; [`history`]: one run's worth of them;
 //!   [`audit`]: the reading at the end.
 
@@ -19,6 +19,7 @@ mod member;
 mod message;
 mod node;
 mod producer;
+mod redrive;
 mod schedule;
 mod store;
 mod tasks;
@@ -26,6 +27,8 @@ mod trace;
 mod world;
 
 use std::collections::BTreeMap;
+
+pub use guest::Guests;
 
 #[expect(unused_imports, reason = "for the links above")]
 use crate::disk::SimDisk;
@@ -81,9 +84,27 @@ pub const SOMETIMES: &[&str] = &[
     "dead letter",
     "task tried again",
     "record done again after a crash",
+    "topic deleted",
+    "topic made again",
+    "stale request refused",
+    "deleted topic's files left for the next start",
+    "dead letters redriven",
+    "redrive cut short",
+    "record mended by a redrive",
+    "redriven record failed again",
+    "pipeline stopped by a record",
+    "pipeline stopped by the same record again",
+    "record skipped",
+    "unsynced tail lost",
+    "paused while a commit was on its way",
 ];
 
 /// Runs one seed. `trace` keeps the lines of what happened.
 pub fn run(seed: u64, trace: bool) -> Outcome {
-    world::World::new(seed, trace).run()
+    run_with(guest::native(), seed, trace)
+}
+
+/// Runs one seed with other plugins: what each record asks for, they must do as those in native code.
+pub fn run_with(guests: Guests, seed: u64, trace: bool) -> Outcome {
+    world::World::new(guests, seed, trace).run()
 }

@@ -3,49 +3,69 @@
 
 mod coordinator;
 mod opening;
+mod requests;
+mod topics;
 
 use coordinator::{check_committed, no_groups};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use millstream_broker::core::groups::{self, Call, Groups, Write};
-use millstream_broker::core::partition::{Append, check_new, failure_of, read};
+use millstream_broker::core::groups::{self, Groups, Write};
+use millstream_broker::core::partition::Append;
 use millstream_broker::core::shard::{self, Shard};
-use millstream_cluster::group::Committer;
-use millstream_cluster::metadata::{Command, Event as Changed, State, Topic};
+use millstream_cluster::metadata::{Command, State, Topic};
 use millstream_log::{Reader, Storage};
-use millstream_protocol::message::{Acks, CommitOffsets};
+use millstream_protocol::message::{CommitOffsets, Durability};
 use millstream_protocol::{ErrorCode, Failure, Offset, PartitionIndex, TopicPartition};
 
-use super::message::{Admin, Body, Event, Reply, Work};
-use super::schedule::{self, PIPELINE, RETAINED};
+use super::message::{Admin, Event, Reply, Work};
+use super::schedule::{self, BRIEF, PIPELINES, PRICES, RETAINED};
 use super::store::Store;
-use super::tasks::Tasks;
+use super::tasks::{Key, Tasks};
 use super::world::Ctx;
 use crate::disk::SimDisk;
 
 /// How often retention runs.
 const TICK_US: u64 = 1_000_000;
-const FETCH_BYTES: usize = 700;
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How long anything may stay in the page cache of a disk that works, a slow one included.
+const UNSYNCED_US_MAX: u64 = 5_000_000;
 
 /// Who waits for an append.
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Client { to: usize, number: u64 },
     Offsets(Write),
-    Task { at: TopicPartition, attempt: u64, ticket: u64 },
+    Task { key: Key, ticket: u64 },
+    Redrive { number: u64, ticket: u64 },
 }
 
 /// Who waits for the groups.
 #[derive(Debug)]
 pub(crate) enum Caller {
-    Client { to: usize, number: u64 },
-    Commit { to: usize, number: u64, request: CommitOffsets },
-    Task { at: TopicPartition, attempt: u64, offset: Offset },
-    Start { at: TopicPartition, attempt: u64, offset: Offset },
+    Client {
+        to: usize,
+        number: u64,
+    },
+    /// `stale`: it is about a topic that was deleted before it was asked.
+    Commit {
+        to: usize,
+        number: u64,
+        request: CommitOffsets,
+        stale: bool,
+    },
+    Task {
+        key: Key,
+        offset: Offset,
+    },
+    Start {
+        key: Key,
+        offset: Offset,
+    },
+    Redrive {
+        number: u64,
+        offset: Offset,
+    },
 }
 
 /// A partition's handle.
@@ -54,6 +74,9 @@ struct Served {
     reader: Option<Reader>,
     high_watermark: Offset,
     offline: Option<Failure>,
+    durability: Durability,
+    /// Since when more than this is there, and not on the disk.
+    unsynced: Option<(u64, Offset)>,
 }
 
 pub(crate) struct Node {
@@ -88,115 +111,6 @@ impl Node {
         self.state().topics().cloned().collect()
     }
 
-    /// The pipeline's input partitions.
-    pub(super) fn inputs(&self) -> Vec<TopicPartition> {
-        let topic = self.state().topic(schedule::ORDERS).expect("created at the start");
-        let partition = |index| TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
-        (0..topic.partitions).map(partition).collect()
-    }
-
-    /// A request arrives.
-    pub(crate) fn arrive(&mut self, (from, number): (usize, u64), body: Body, ctx: &mut Ctx<'_>) {
-        if self.closing {
-            return;
-        }
-        match body {
-            Body::InitProducer => {
-                let applied = self.store.submit(&Command::AllocateProducerIds { count: 1 });
-                let id = applied.map(|applied| match applied.event {
-                    Changed::ProducerIds { ids } => ids.start,
-                    _ => -1,
-                });
-                ctx.answer(from, number, Reply::Producer(id));
-            }
-            Body::Produce { at, bytes, acks } => self.produce((from, number), at, &bytes, acks, ctx),
-            Body::Fetch { at, offset } => {
-                let fetched = self.fetch(at, offset, FETCH_BYTES, ctx);
-                ctx.answer(from, number, Reply::Fetched(fetched));
-            }
-            Body::LogStart { at } => {
-                let start = self.online(at).map(Reader::start_offset);
-                ctx.answer(from, number, Reply::LogStart(start));
-            }
-            Body::Heartbeat(request) => {
-                let fresh = ctx.chance.next();
-                self.call(Call::Heartbeat { request, fresh }, Caller::Client { to: from, number }, ctx);
-            }
-            Body::Leave(request) => self.call(Call::Leave(request), Caller::Client { to: from, number }, ctx),
-            Body::Commit(request) => {
-                let caller = Caller::Commit { to: from, number, request: request.clone() };
-                self.call(Call::Commit(request, Committer::Client), caller, ctx);
-            }
-            Body::Committed { group } => {
-                let committed = self.groups.as_ref().ok_or_else(no_groups);
-                let committed = committed.map(|groups| groups.coordinator().committed(&group, &[]));
-                if let Ok(committed) = &committed {
-                    check_committed(&group, committed, ctx);
-                }
-                ctx.answer(from, number, Reply::Committed(committed));
-            }
-        }
-    }
-
-    fn produce(
-        &mut self,
-        (to, number): (usize, u64),
-        at: TopicPartition,
-        bytes: &Bytes,
-        acks: Acks,
-        ctx: &mut Ctx<'_>,
-    ) {
-        let checked = self.online(at).map(drop).and_then(|()| {
-            let topic = &self.served[&at].topic;
-            check_new(bytes, BATCH_BYTES_MAX, (topic, at.partition))
-        });
-        match checked {
-            Ok(batches) => {
-                let append = Append { batches, acks, waiter: Waiter::Client { to, number } };
-                let end = |node: &Node| node.shard.partition(at).map(|partition| partition.log_end());
-                let before = end(self);
-                self.feed(shard::Event::Append { id: at, append }, ctx);
-                let refused = matches!(ctx.out.last(), Some((_, Event::Answer { reply: Reply::Produced(Err(_)), .. })));
-                if !refused && end(self) == before {
-                    ctx.history.note("duplicate recognised");
-                }
-            }
-            Err(failure) => ctx.answer(to, number, Reply::Produced(Err(failure))),
-        }
-    }
-
-    /// Reads as a handle does.
-    pub(super) fn fetch(
-        &self,
-        at: TopicPartition,
-        offset: Offset,
-        bytes_max: usize,
-        ctx: &mut Ctx<'_>,
-    ) -> Result<millstream_broker::core::partition::Fetched, Failure> {
-        let reader = self.online(at)?;
-        let served = &self.served[&at];
-        read(reader, offset, bytes_max, served.high_watermark).map_err(|e| {
-            let failure = failure_of(&e, &served.topic, at.partition);
-            if failure.code == ErrorCode::StorageUnavailable {
-                ctx.history.note("reads failed");
-            }
-            if failure.code == ErrorCode::CorruptData {
-                ctx.history.wrong(format!("a read met damage where there is none: {failure:?}"));
-            }
-            failure
-        })
-    }
-
-    pub(super) fn online(&self, at: TopicPartition) -> Result<&Reader, Failure> {
-        let unknown = || Failure::new(ErrorCode::UnknownPartition, "no such partition");
-        let served = self.served.get(&at).ok_or_else(unknown)?;
-        match (&served.offline, &served.reader) {
-            (Some(failure), _) => Err(failure.clone()),
-            (None, Some(reader)) => Ok(reader),
-            (None, None) => Err(unknown()),
-        }
-    }
-
     pub(super) fn high_watermark(&self, at: TopicPartition) -> Offset {
         self.served.get(&at).map_or(Offset::ZERO, |served| served.high_watermark)
     }
@@ -215,9 +129,12 @@ impl Node {
             Work::Sync { at, job } => {
                 let done = job.run();
                 self.feed(shard::Event::Synced { id: at, done }, ctx);
+                self.note_synced(at, ctx);
             }
-            Work::Task { at, attempt } => self.step_task(at, attempt, ctx),
-            Work::Begin { at } => self.begin_task(at, ctx),
+            Work::Task(key) => self.step_task(key, ctx),
+            Work::Begin { pipeline, at } => self.begin_task(pipeline, at, ctx),
+            Work::Redrive(number) => self.step_redrive(number, ctx),
+            Work::RemoveFiles(id) => self.remove_files(id, ctx),
             Work::GroupsTick => {
                 self.tick_at = None;
                 self.tell_groups(groups::Event::Tick, ctx);
@@ -248,6 +165,34 @@ impl Node {
             if segments > 1 {
                 ctx.history.note("segment rolled");
             }
+        }
+        self.look_for_unsynced(ctx);
+        // Partitions may be there that were not.
+        self.start_missing(ctx);
+    }
+
+    /// What is acknowledged from the page cache must not stay there.
+    fn look_for_unsynced(&mut self, ctx: &mut Ctx<'_>) {
+        for (at, served) in self.served.iter_mut().filter(|(_, served)| served.offline.is_none()) {
+            let Some(partition) = self.shard.partition(*at) else { continue };
+            let durable = partition.durable_end();
+            served.unsynced = match served.unsynced {
+                _ if durable == partition.log_end() => None,
+                Some((since, known)) if known == durable => Some((since, known)),
+                _ => Some((ctx.now_us, durable)),
+            };
+            if let Some((since, _)) = served.unsynced.filter(|(since, _)| ctx.now_us > since + UNSYNCED_US_MAX) {
+                ctx.history.wrong(format!("{at:?} has records from {durable} on that are not synced since {since} us"));
+            }
+        }
+    }
+
+    /// What the power can't take any more.
+    fn note_synced(&self, at: TopicPartition, ctx: &mut Ctx<'_>) {
+        let fast = self.served.get(&at).is_some_and(|served| served.durability == Durability::Replicated);
+        if let Some(partition) = self.shard.partition(at).filter(|_| fast) {
+            let durable = partition.durable_end().0;
+            ctx.later(move |history| history.synced_to(at, durable));
         }
     }
 
@@ -316,12 +261,13 @@ impl Node {
         }
         served.high_watermark = offset;
         if let Some(partition) = self.shard.partition(at)
+            && served.durability == Durability::Disk
             && offset > partition.durable_end()
         {
             let durable = partition.durable_end();
             ctx.history.wrong(format!("{at:?} may be read to {offset} and is durable to {durable}"));
         }
-        self.wake_task(at, ctx);
+        self.wake_tasks(at, ctx);
     }
 
     fn answered(
@@ -331,13 +277,17 @@ impl Node {
         ctx: &mut Ctx<'_>,
     ) {
         match waiter {
-            Waiter::Client { to, number } => ctx.answer(to, number, Reply::Produced(outcome)),
+            Waiter::Client { to, number } => {
+                let power = ctx.history.power;
+                ctx.answer(to, number, Reply::Produced { outcome, power });
+            }
             Waiter::Offsets(write) => {
                 let start = self.online(self.offsets).map_or(Offset::ZERO, Reader::start_offset);
                 let log = (start, self.high_watermark(self.offsets));
                 self.tell_groups(groups::Event::Written { write, outcome, log }, ctx);
             }
-            Waiter::Task { at, attempt, ticket } => self.task_appended((at, attempt), ticket, outcome.map(drop), ctx),
+            Waiter::Task { key, ticket } => self.task_appended(key, ticket, outcome.map(drop), ctx),
+            Waiter::Redrive { number, ticket } => self.redrive_appended(number, ticket, outcome.map(drop), ctx),
         }
     }
 
@@ -349,9 +299,14 @@ impl Node {
         match admin {
             Admin::Swap => self.swap(ctx),
             Admin::Pause | Admin::Resume => self.pause(admin == Admin::Pause, ctx),
+            Admin::PauseAtCommit => self.pause_at_commit(),
             Admin::RestartTasks => self.restart_tasks(ctx),
+            Admin::Lenient(lenient) => self.set_lenient(lenient, ctx),
+            Admin::Redrive => self.begin_redrive(ctx),
+            Admin::CreateTopic => self.create_topic(BRIEF, ctx),
+            Admin::DeleteTopic => self.delete_topic(BRIEF, ctx),
             Admin::DeleteRecords => {
-                for at in self.inputs() {
+                for at in self.inputs(PRICES) {
                     self.delete_records(at, ctx);
                 }
             }
@@ -360,7 +315,7 @@ impl Node {
 
     /// What everybody has read.
     fn delete_records(&mut self, at: TopicPartition, ctx: &mut Ctx<'_>) {
-        let readers = schedule::GROUPS.iter().map(|(group, _)| *group).chain([PIPELINE]);
+        let readers = schedule::GROUPS.iter().map(|(group, _)| *group).chain([PIPELINES[PRICES]]);
         let committed: Option<Vec<Offset>> = readers.map(|group| self.committed(group, at).ok().flatten()).collect();
         let Some(before) = committed.and_then(|committed| committed.into_iter().min()) else { return };
         let before = Offset(before.0.saturating_sub(ctx.chance.below(20) as i64).max(0));
@@ -421,10 +376,10 @@ impl Node {
     }
 }
 
-pub(super) fn put_pipeline(at_ms: i64) -> Command {
+pub(super) fn put_pipeline(pipeline: usize, lenient: bool, at_ms: i64) -> Command {
     Command::PutPipeline {
-        name: PIPELINE.to_owned(),
-        yaml: schedule::YAML.to_owned(),
+        name: PIPELINES[pipeline].to_owned(),
+        yaml: schedule::yaml(pipeline, lenient),
         variables: BTreeMap::new(),
         plugins: Vec::new(),
         at_ms,

@@ -1,15 +1,16 @@
 //! A producer: batches per partition, at most five on their way, repeated until they are acknowledged. An idempotent
 //! one keeps their order and numbers, and takes a new identity only when the broker lost count.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use millstream_protocol::batch::{BatchBuilder, Compression, HEADER_LEN, restamp};
 use millstream_protocol::message::Acks;
-use millstream_protocol::{ErrorCode, ProducerId, TopicPartition};
+use millstream_protocol::{ErrorCode, PartitionIndex, ProducerId, TopicId, TopicPartition};
 
 use super::guest::Fare;
 use super::message::{Body, Reply};
+use super::schedule::{BRIEF, FAST, PAYMENTS};
 use super::world::Ctx;
 
 const IN_FLIGHT_MAX: usize = 5;
@@ -29,7 +30,12 @@ pub(crate) struct Producer {
 }
 
 struct Lane {
-    at: TopicPartition,
+    topic: &'static str,
+    partition: PartitionIndex,
+    /// The topic's id, as far as the producer knows; nothing is sent before.
+    id: Option<TopicId>,
+    /// Request that asks for it, and when.
+    asked_id: Option<(u64, u64)>,
     next_number: u64,
     next_ordinal: u64,
     next_sequence: i32,
@@ -62,10 +68,19 @@ enum State {
     },
 }
 
+impl Lane {
+    fn at(&self) -> Option<TopicPartition> {
+        self.id.map(|topic| TopicPartition { topic, partition: self.partition })
+    }
+}
+
 impl Producer {
-    pub(crate) fn new(number: usize, idempotent: bool, partitions: &[TopicPartition], left: u64) -> Self {
-        let lane = |at: &TopicPartition| Lane {
-            at: *at,
+    pub(crate) fn new(number: usize, idempotent: bool, partitions: &[(&'static str, u32)], left: u64) -> Self {
+        let lane = |topic: &'static str, partition: u32| Lane {
+            topic,
+            partition: PartitionIndex(partition),
+            id: None,
+            asked_id: None,
             next_number: 0,
             next_ordinal: 0,
             next_sequence: 0,
@@ -74,7 +89,8 @@ impl Producer {
             resume_at: 0,
             proven: false,
         };
-        let lanes = partitions.iter().map(lane).collect();
+        let lanes = partitions.iter().flat_map(|(topic, count)| (0..*count).map(move |index| lane(topic, index)));
+        let lanes = lanes.collect();
         Producer { number, idempotent, identity: None, asked_identity: None, lanes, next_request: 0, left }
     }
 
@@ -97,11 +113,36 @@ impl Producer {
             return;
         }
         for lane in 0..self.lanes.len() {
+            if self.lanes[lane].id.is_none() {
+                self.ask_id(lane, ctx);
+                continue;
+            }
             self.expire(lane, ctx);
             if self.left > 0 && self.lanes[lane].open.len() < IN_FLIGHT_MAX && ctx.chance.one_in(2) {
                 self.build(lane, ctx);
             }
             self.send(lane, ctx);
+        }
+    }
+
+    /// Which topic has the name now.
+    fn ask_id(&mut self, lane: usize, ctx: &mut Ctx<'_>) {
+        if self.lanes[lane].asked_id.is_none_or(|(_, asked)| ctx.now_us > asked + TIMEOUT_US) {
+            let request = self.request();
+            self.lanes[lane].asked_id = Some((request, ctx.now_us));
+            ctx.send(self.number, request, Body::Topic { name: self.lanes[lane].topic });
+        }
+    }
+
+    /// Everything that was not acknowledged goes to the topic that has the name now, which knows nothing of it.
+    fn move_to(&mut self, lane: usize, id: TopicId, ctx: &mut Ctx<'_>) {
+        let (number, idempotent) = (self.number, self.idempotent);
+        let lane = &mut self.lanes[lane];
+        (lane.id, lane.asked_id, lane.identity, lane.proven) = (Some(id), None, None, false);
+        let sent = ctx.history.sent.entry(TopicPartition { topic: id, partition: lane.partition }).or_default();
+        for batch in &mut lane.open {
+            (batch.identity, batch.state) = (None, State::Unsent);
+            (batch.first..batch.first + batch.records).for_each(|record| sent.sent(number, idempotent, record));
         }
     }
 
@@ -111,13 +152,16 @@ impl Producer {
         let lane = &mut self.lanes[lane];
         let mut builder = BatchBuilder::new(Compression::None);
         for number in lane.next_number..lane.next_number + records {
-            let fare = match ctx.chance.below(40) {
+            // The pipeline that stops at poison gets less of it.
+            let choices = if matches!(lane.topic, PAYMENTS | BRIEF) { 90 } else { 40 };
+            let fare = match ctx.chance.below(choices) {
                 0 => Fare::Rejected,
                 1 => Fare::Named,
                 2 => Fare::Traps,
                 3 => Fare::Once,
                 4 | 5 => Fare::Twice,
                 6 => Fare::Dropped,
+                7 => Fare::Late,
                 _ => Fare::Well,
             };
             if fare.is_poison() {
@@ -126,7 +170,8 @@ impl Producer {
             let value = format!("p{}-{number}{}", self.number, fare.mark());
             let key = format!("k{}", number % 5);
             builder.push_simple(ctx.wall_ms, Some(key.as_bytes()), Some(value.as_bytes()));
-            ctx.history.sent.entry(lane.at).or_default().sent(self.number, self.idempotent, number);
+            let sent = lane.at().map(|at| ctx.history.sent.entry(at).or_default());
+            sent.into_iter().for_each(|sent| sent.sent(self.number, self.idempotent, number));
         }
         let (first, state) = (lane.next_number, State::Unsent);
         lane.next_number += records;
@@ -138,6 +183,7 @@ impl Producer {
     /// Whatever was on its way comes back, stored or not.
     pub(crate) fn disconnected(&mut self) {
         self.asked_identity = None;
+        self.lanes.iter_mut().for_each(|lane| lane.asked_id = None);
         for batch in self.lanes.iter_mut().flat_map(|lane| &mut lane.open) {
             if let State::Sent(..) = batch.state {
                 batch.state = State::Returned { out_of_order: false };
@@ -192,7 +238,8 @@ impl Producer {
                 bytes = Bytes::from(damaged);
                 ctx.history.note("request damaged");
             }
-            let body = Body::Produce { at: lane.at, bytes, acks: Acks::All };
+            let Some(at) = lane.at() else { return };
+            let body = Body::Produce { at, bytes, acks: Acks::All };
             ctx.send(self.number, self.next_request, body);
         }
     }
@@ -229,7 +276,15 @@ impl Producer {
                 self.identity = Some(id);
                 self.asked_identity = None;
             }
-            Reply::Produced(outcome) => {
+            Reply::Topic(found) => {
+                let asked = |lane: &Lane| lane.asked_id.is_some_and(|(asked, _)| asked == number);
+                let Some(lane) = self.lanes.iter().position(asked) else { return };
+                self.lanes[lane].asked_id = None;
+                if let Some(id) = found {
+                    self.move_to(lane, id, ctx);
+                }
+            }
+            Reply::Produced { outcome, power } => {
                 let of =
                     |lane: &Lane| lane.open.iter().position(|b| matches!(b.state, State::Sent(n, _) if n == number));
                 let Some((lane, place)) = self.lanes.iter().enumerate().find_map(|(lane, own)| Some((lane, of(own)?)))
@@ -241,12 +296,21 @@ impl Producer {
                     Ok(appended) => {
                         let batch = lane.open.remove(place).expect("found a moment ago");
                         lane.proven = true;
-                        ctx.history.offsets.promised(lane.at, appended.end.0);
-                        let sent = ctx.history.sent.entry(lane.at).or_default();
+                        let Some(at) = lane.at() else { return };
+                        if lane.topic == FAST && power != ctx.history.power {
+                            // The power went since: it may be lost.
+                            return;
+                        }
+                        ctx.history.offsets.promised(at, appended.end.0);
+                        let sent = ctx.history.sent.entry(at).or_default();
                         for record in 0..batch.records {
                             let offset = appended.base_offset.0 + record as i64;
                             sent.acked(self.number, self.idempotent, batch.first + record, offset);
                         }
+                    }
+                    Err(failure) if failure.code == ErrorCode::UnknownTopic => {
+                        // Of what went there, nothing is anywhere any more.
+                        lane.id = None;
                     }
                     Err(failure) => {
                         let out_of_order = failure.code == ErrorCode::OutOfOrderSequence;
@@ -261,7 +325,7 @@ impl Producer {
 
     /// What it has open, for a run that does not end.
     pub(crate) fn describe(&self) -> String {
-        let open: BTreeMap<_, _> = self.lanes.iter().map(|lane| (lane.at.partition.0, lane.open.len())).collect();
+        let open: Vec<_> = self.lanes.iter().map(|lane| (lane.topic, lane.partition.0, lane.open.len())).collect();
         format!("producer {}: {} records left, open batches {open:?}", self.number, self.left)
     }
 }

@@ -6,14 +6,15 @@ mod life;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use millstream_protocol::{PartitionIndex, TopicPartition};
+use millstream_protocol::Offset;
 
+use super::guest::Guests;
 use super::history::History;
 use super::member::Member;
 use super::message::{Body, Event, Reply};
 use super::node::Node;
 use super::producer::Producer;
-use super::schedule::{self, FAULTS_US, GROUPS, LIVENESS_US, MEMBERS_PER_GROUP};
+use super::schedule::{self, FAULTS_US, GROUPS, LIVENESS_US, MEMBERS_PER_GROUP, PRODUCED};
 use super::trace::Trace;
 use super::{Outcome, audit};
 use crate::chance::Chance;
@@ -23,7 +24,7 @@ use crate::faults::Faults;
 /// The wall clock at the start.
 const EPOCH_MS: i64 = 1_700_000_000_000;
 /// Records of one producer.
-const RECORDS: u64 = 300;
+const RECORDS: u64 = 400;
 /// Producers; the last one is not idempotent.
 const PRODUCERS: usize = 4;
 /// More events than any run has.
@@ -50,6 +51,9 @@ struct Seat {
 
 pub(crate) struct World {
     seed: u64,
+    guests: Guests,
+    /// All is done but that letters before this offset are to be redriven.
+    letters_end: Option<Offset>,
     now_us: u64,
     next_number: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -101,11 +105,13 @@ impl Ctx<'_> {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, trace: bool) -> World {
+    pub(crate) fn new(guests: Guests, seed: u64, trace: bool) -> World {
         let mut chance = Chance::new(seed);
         let disk = SimDisk::new(Faults::default(), chance.next());
         let mut world = World {
             seed,
+            guests,
+            letters_end: None,
             now_us: 0,
             next_number: 0,
             queue: BTreeMap::new(),
@@ -387,15 +393,7 @@ impl Client {
 
 fn new_client(number: usize, first: u64) -> Client {
     if number < PRODUCERS {
-        let partitions = [(schedule::ORDERS, 3), (schedule::RETAINED, 1)];
-        let partitions: Vec<TopicPartition> = partitions
-            .iter()
-            .flat_map(|(topic, count)| {
-                let topic = schedule::topic_id(topic);
-                (0..*count).map(move |index| TopicPartition { topic, partition: PartitionIndex(index) })
-            })
-            .collect();
-        return Client::Producer(Producer::new(number, number + 1 < PRODUCERS, &partitions, RECORDS));
+        return Client::Producer(Producer::new(number, number + 1 < PRODUCERS, PRODUCED, RECORDS));
     }
     let (group, topics) = GROUPS[(number - PRODUCERS) / MEMBERS_PER_GROUP];
     Client::Member(Member::new((number, first), group, topics))

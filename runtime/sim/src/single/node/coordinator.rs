@@ -96,7 +96,10 @@ impl Node {
     pub(super) fn group_answered(&mut self, caller: Caller, result: Result<Answer, Failure>, ctx: &mut Ctx<'_>) {
         match caller {
             Caller::Client { to, number } => ctx.answer(to, number, Reply::Group(result)),
-            Caller::Commit { to, number, request } => {
+            Caller::Commit { to, number, request, stale } => {
+                if stale && result.is_ok() {
+                    ctx.history.wrong(format!("a commit for a deleted topic was taken: {request:?}"));
+                }
                 if result.is_ok() {
                     // In the broker's order: answers may overtake each other.
                     ctx.later(move |history| {
@@ -109,8 +112,9 @@ impl Node {
                 }
                 ctx.answer(to, number, Reply::Group(result));
             }
-            Caller::Task { at, attempt, offset } => self.task_committed((at, attempt), offset, result.map(drop), ctx),
-            Caller::Start { at, attempt, offset } => self.task_starts((at, attempt), offset, result.map(drop), ctx),
+            Caller::Task { key, offset } => self.task_committed(key, offset, result.map(drop), ctx),
+            Caller::Start { key, offset } => self.task_starts(key, offset, result.map(drop), ctx),
+            Caller::Redrive { number, offset } => self.redrive_committed(number, offset, result.map(drop), ctx),
         }
     }
 
@@ -123,7 +127,13 @@ impl Node {
 
 /// Nothing that was acknowledged is missing.
 pub(super) fn check_committed(group: &str, committed: &[CommittedOffset], ctx: &mut Ctx<'_>) {
+    if let Some(own) = committed.iter().find(|own| ctx.history.lives.is_dead(own.topic)) {
+        ctx.history.wrong(format!("group {group} still has {own:?}, of a deleted topic"));
+    }
     for at in ctx.history.commits.partitions(group) {
+        if ctx.history.lives.is_dead(at.topic) {
+            continue;
+        }
         let own = committed.iter().find(|known| known.topic == at.topic && known.partition == at.partition);
         let check = ctx.history.commits.seen(group, at, own.map(|known| known.offset.0));
         ctx.history.check(check);

@@ -5,7 +5,8 @@ use crate::disk::SimDisk;
 use crate::faults::{Faults, When};
 use crate::single::message::{Admin, DiskFault, End, Event};
 use crate::single::node::Node;
-use crate::single::schedule::GROUPS;
+use crate::single::redrive;
+use crate::single::schedule::{GROUPS, LETTERS};
 
 impl World {
     pub(super) fn end(&mut self, end: End) {
@@ -17,6 +18,7 @@ impl World {
             End::Power => {
                 let left = self.disk.crash(&mut self.chance);
                 self.history.note("power lost");
+                self.history.power += 1;
                 self.lost(left);
             }
             End::PowerAt(changes) => {
@@ -35,6 +37,7 @@ impl World {
     pub(super) fn lost_power(&mut self, left: SimDisk) {
         self.say(format_args!("the power is gone"));
         self.history.note("power lost in the middle of a change");
+        self.history.power += 1;
         self.lost(left);
     }
 
@@ -64,7 +67,7 @@ impl World {
         let incarnation = self.incarnation;
         self.say(format_args!("start {incarnation}"));
         let mut ctx = World::ctx((self.now_us, self.jump_ms), &mut self.chance, &mut self.history, &mut self.trace);
-        let started = Node::start(&self.disk, self.incarnation, &mut ctx);
+        let started = Node::start(&self.disk, &self.guests, self.incarnation, &mut ctx);
         let (out, staged) = (ctx.out, ctx.staged);
         if let Some(left) = self.disk.left() {
             return self.lost_power(left);
@@ -123,11 +126,40 @@ impl World {
             let end = if self.chance.one_in(3) { End::Power } else { End::Kill };
             return self.end(end);
         }
+        self.operate();
+        self.done = self.healed && self.is_done() && self.is_redriven();
+    }
+
+    fn administer(&mut self, admin: Admin) {
+        self.with_node(|node, ctx| node.admin(admin, ctx));
+    }
+
+    /// What an operator does about pipelines that have stopped, and in the end about everything that waits for one.
+    fn operate(&mut self) {
         if self.healed {
-            self.with_node(|node, ctx| node.admin(Admin::Resume, ctx));
+            self.administer(Admin::CreateTopic);
+            self.administer(Admin::Resume);
         }
-        self.with_node(|node, ctx| node.admin(Admin::RestartTasks, ctx));
-        self.done = self.healed && self.is_done();
+        let Some(node) = &self.node else { return };
+        let (stopped, lenient) = (node.is_stopped(), node.is_lenient());
+        if self.healed || (stopped && self.chance.one_in(2)) {
+            self.administer(Admin::Lenient(true));
+        } else if lenient && self.chance.one_in(4) {
+            self.administer(Admin::Lenient(false));
+        }
+        self.administer(Admin::RestartTasks);
+    }
+
+    /// Everything else is done: whether what was buried until then went through its pipeline once more.
+    fn is_redriven(&mut self) -> bool {
+        let Some(node) = &self.node else { return false };
+        let Some(at) = node.partitions(LETTERS).first().copied() else { return false };
+        let end = *self.letters_end.get_or_insert(node.high_watermark(at));
+        let redriven = node.committed(&redrive::group(), at).ok().flatten().unwrap_or_default();
+        if redriven < end {
+            self.administer(Admin::Redrive);
+        }
+        redriven >= end
     }
 
     pub(super) fn is_done(&self) -> bool {
