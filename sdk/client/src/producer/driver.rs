@@ -179,6 +179,10 @@ impl Driver {
             payload.push(encoded.clone());
             batches.push(batch);
         }
+        if batches.is_empty() {
+            // A new producer id has closed the window.
+            return Ok(());
+        }
         self.submit(session, entries, payload, batches).await
     }
 

@@ -1,7 +1,9 @@
 //! One partition's batches on their way, without IO: which may be sent now, under which sequence number,
 //! and what an answer means for the others.
 //!
-//! Invariants: at most [`IN_FLIGHT_MAX`] batches are sent from the oldest unsettled one on, for the broker recognises the
+//! Invariants: under a producer id that the partition does not know yet, one batch is in flight until it is stored: the
+//! broker takes any sequence number from a producer that it does not know, so a second batch would be stored although the
+//! first was refused, and the order be lost. After that, at most [`IN_FLIGHT_MAX`] batches are sent from the oldest unsettled one on, for the broker recognises the
 //! repetition of no older one (answers may overtake each other); batches are sent in order of their numbers; a batch that may have been stored is sent again only with its producer id and sequence unchanged, and only
 //! after everything in flight was settled.
 
@@ -70,6 +72,8 @@ pub(super) struct Lane {
     in_flight: VecDeque<(u64, bool)>,
     identity: Option<Identity>,
     next_sequence: i32,
+    /// A batch of the current identity was stored: the broker counts its sequence.
+    known: bool,
     /// Batches from this number on belong to the current identity.
     identity_from: u64,
     /// The sequence has a gap after this batch: later ones need a new identity.
@@ -87,7 +91,12 @@ impl Lane {
 
     /// Whether an open batch may be taken: it would be sent at once.
     pub(super) fn is_free(&self) -> bool {
-        self.queue.is_empty() && self.returned.is_empty() && self.in_flight.len() < IN_FLIGHT_MAX
+        self.queue.is_empty() && self.returned.is_empty() && self.in_flight.len() < self.window()
+    }
+
+    /// Batches that may be in flight.
+    fn window(&self) -> usize {
+        if self.identity.is_some() && !self.known { 1 } else { IN_FLIGHT_MAX }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -96,7 +105,7 @@ impl Lane {
 
     /// The batch that may be sent now.
     pub(super) fn next(&self) -> Option<&Batch> {
-        if !self.returned.is_empty() || self.in_flight.len() >= IN_FLIGHT_MAX {
+        if !self.returned.is_empty() || self.in_flight.len() >= self.window() {
             return None;
         }
         self.queue.front()
@@ -117,6 +126,7 @@ impl Lane {
         self.identity = Some(identity);
         self.started = true;
         self.next_sequence = 0;
+        self.known = false;
         self.gap_after = None;
         self.identity_from = self.queue.front().map_or(self.identity_from, |next| next.number);
     }
@@ -166,6 +176,7 @@ impl Lane {
         self.land(batch.number);
         let settled = match answer {
             Ok(offset) => {
+                self.known |= batch.number >= self.identity_from;
                 batch.completion.complete(Ok(offset));
                 Settled::Stored
             }
