@@ -308,6 +308,6 @@ fn into_batch(filled: Filled) -> Batch {
         encoded: Encoded::Not(Box::new(filled.builder)),
         completion: filled.completion,
         opened_at: filled.opened_at,
-        sent: false,
+        sends: 0,
     }
 }

@@ -16,7 +16,7 @@ use millstream_protocol::batch::{self, BatchBuilder};
 use millstream_protocol::message::InitProducerAck;
 use millstream_protocol::{ErrorCode, ProducerId};
 
-use super::receipt::Completion;
+use super::receipt::{Completion, OFFSET_UNKNOWN};
 use crate::Error;
 use crate::link::is_stale;
 
@@ -43,8 +43,8 @@ pub(super) struct Batch {
     pub(super) records: i32,
     pub(super) completion: Arc<Completion>,
     pub(super) opened_at: Instant,
-    /// Whether the broker may have it.
-    pub(super) sent: bool,
+    /// How often it was sent under the sequence number that it has: from once on, the broker may have it.
+    pub(super) sends: u32,
 }
 
 pub(super) enum Encoded {
@@ -149,12 +149,15 @@ impl Lane {
             }
             // Under an identity that was given up; not stored, or it would not be sent again.
             Encoded::Done(bytes) => match identity.filter(|identity| self.is_foreign(&batch, &bytes, *identity)) {
-                Some(identity) => batch::restamp(&bytes, identity.id, identity.epoch, self.sequence(batch.records)),
+                Some(identity) => {
+                    batch.sends = 0;
+                    batch::restamp(&bytes, identity.id, identity.epoch, self.sequence(batch.records))
+                }
                 None => bytes,
             },
         };
         batch.encoded = Encoded::Done(bytes);
-        batch.sent = true;
+        batch.sends += 1;
         Some((batch, spent))
     }
 
@@ -178,6 +181,11 @@ impl Lane {
             Ok(offset) => {
                 self.known |= batch.number >= self.identity_from;
                 batch.completion.complete(Ok(offset));
+                Settled::Stored
+            }
+            // An earlier sending of it was stored, and its answer lost.
+            Err(error) if error.code() == ErrorCode::DuplicateSequence && batch.sends > 1 => {
+                batch.completion.complete(Ok(OFFSET_UNKNOWN));
                 Settled::Stored
             }
             Err(error) if error.code() == ErrorCode::OutOfOrderSequence => {
@@ -216,7 +224,7 @@ impl Lane {
     }
 
     fn fail(&mut self, batch: &Batch, error: &Error) {
-        if batch.sent {
+        if batch.sends > 0 {
             self.gap_after = self.gap_after.max(Some(batch.number));
         }
         batch.completion.complete(Err(error.clone()));

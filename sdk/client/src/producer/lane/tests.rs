@@ -26,7 +26,7 @@ impl Script {
                 records: 2,
                 completion: Arc::new(Completion::new(0)),
                 opened_at: Instant::now(),
-                sent: false,
+                sends: 0,
             });
         }
         Script { lane, sent: VecDeque::new(), next_id: 1 }
@@ -74,6 +74,9 @@ impl Script {
 const LOST: Result<(), ErrorCode> = Err(ErrorCode::Disconnected);
 const GAP: Result<(), ErrorCode> = Err(ErrorCode::OutOfOrderSequence);
 const BAD: Result<(), ErrorCode> = Err(ErrorCode::InvalidBatch);
+
+/// What a partition answers to a batch that it knows to be stored long since.
+const STORED: Result<(), ErrorCode> = Err(ErrorCode::DuplicateSequence);
 
 impl Script {
     /// As [`Script::new`], its first batch stored: the window is open.
@@ -158,6 +161,21 @@ fn a_gap_needs_a_new_producer_id() {
     // The broker lost count of the first one.
     let mut script = Script::known(3);
     script.sends("1:1/2 2:1/4").answers(&[GAP, GAP], "aa").sends("1:2/0").answers(&[Ok(())], "s").sends("2:2/2");
+}
+
+/// The broker says that it has the batch, and no longer where: it is stored when it was sent before, and something is
+/// wrong when it was not.
+#[test]
+fn a_repetition_that_was_stored_is_done() {
+    let mut script = Script::known(3);
+    script.sends("1:1/2 2:1/4").answers(&[LOST, Ok(())], "as").sends("1:1/2");
+    let receipt = script.sent[0].completion.receipt(1);
+    script.answers(&[STORED], "s");
+    assert_eq!(receipt.try_result().unwrap().unwrap().offset, -1);
+    assert!(script.lane.is_idle());
+    Script::known(2).sends("1:1/2").answers(&[STORED], "f");
+    // Under another id it was sent never before.
+    Script::known(2).sends("1:1/2").answers(&[GAP], "a").sends("1:2/0").answers(&[STORED], "f");
 }
 
 #[test]
