@@ -190,10 +190,12 @@ fn build(
         .iter()
         .map(|segment| Segment::new(segment.base, segment.size, segment.largest_timestamp, segment.appended_ms, None));
     let mut segments: Vec<_> = closed.map(Arc::new).collect();
+    segments.iter().for_each(|segment| segment.doubt());
     let (index, indexer) = last.rebuilt.expect("the last segment is always read");
     let live = Live { file: last.file, index: Arc::new(index) };
     let mut active = Active::empty(last.base, live, (interval, now_ms));
     active.segment.publish(last.size, last.largest_timestamp);
+    active.segment.doubt();
     active.indexer = indexer;
     active.first_ms = (last.size > 0).then_some(now_ms);
     segments.push(Arc::clone(&active.segment));
