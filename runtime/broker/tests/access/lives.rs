@@ -162,6 +162,39 @@ async fn a_deleted_token_gets_nothing_more() {
     world.broker.shutdown().await;
 }
 
+/// Rights are given and taken while a client is connected: its next request goes by the new ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn altered_rights_hold_from_the_next_request_on() {
+    let world = World::start().await;
+    let (name, topic) = world.topic().await;
+    let write = format!("write:topic:{name}");
+    let client = world.client("a", &["read:topic:*"]).await;
+    let alter = async |grant: &[&str], revoke: &[&str]| {
+        let texts = |rights: &[&str]| rights.iter().map(|right| (*right).to_owned()).collect();
+        let request = AlterToken { id: "a".into(), grant: texts(grant), revoke: texts(revoke) };
+        world.root.rpc.call(&request).await.map(|ack| ack.rights)
+    };
+    let produce = async || {
+        let entries = vec![ProduceEntry { topic, partition: PartitionIndex(0), bytes: batch(&["x"]).len() as u32 }];
+        client.rpc.call_with(&Produce { acks: Acks::All, entries }, vec![batch(&["x"])]).await.map(drop)
+    };
+    client.fetch_all(topic, 0).await;
+    assert_eq!(refusal(produce().await), ErrorCode::Forbidden);
+    assert_eq!(alter(&[&write], &[]).await.unwrap(), ["read:topic:*", &write]);
+    produce().await.unwrap();
+    assert_eq!(alter(&[], &[&write]).await.unwrap(), ["read:topic:*"]);
+    assert_eq!(refusal(produce().await), ErrorCode::Forbidden);
+    assert_eq!(client.fetch_all(topic, 0).await, ["x"]);
+    assert_eq!(refusal(alter(&["reed:topic:x"], &[]).await), ErrorCode::InvalidRequest);
+    assert_eq!(refusal(alter(&[], &[&write]).await), ErrorCode::InvalidRequest);
+    assert_eq!(alter(&[], &["read:topic:*"]).await.unwrap(), [""; 0]);
+    let request = Fetch { topic, partition: PartitionIndex(0), offset: Offset(0), bytes_max: 1, wait_ms: 0 };
+    assert_eq!(refusal(client.rpc.call_with(&request, Vec::new()).await.map(|_| ())), ErrorCode::UnknownTopic);
+    // What it has no rights for any more is no reason to go.
+    client.rpc.call(&ListGroups).await.unwrap();
+    world.broker.shutdown().await;
+}
+
 /// A client that says nothing learns it all the same, and nobody keeps a connection open by silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_connection_ends_with_its_token() {

@@ -101,6 +101,7 @@ fn rows(api: ApiKey) -> Vec<Row> {
         ApiKey::DescribeTokens => vec![("", [Anon, No,   No,  No,  Yes])],
         ApiKey::RotateToken =>    vec![("", [Anon, No,   No,  No,  Yes])],
         ApiKey::DeleteToken =>    vec![("", [Anon, No,   No,  No,  Yes])],
+        ApiKey::AlterToken =>     vec![("", [Anon, No,   No,  No,  Yes])],
     }
 }
 
@@ -161,7 +162,8 @@ async fn attempt(it: &Try<'_>, api: ApiKey, variant: &str) -> Result<bool, Error
         | ApiKey::CreateToken
         | ApiKey::DescribeTokens
         | ApiKey::RotateToken
-        | ApiKey::DeleteToken => cluster(it, api).await,
+        | ApiKey::DeleteToken
+        | ApiKey::AlterToken => cluster(it, api).await,
         ApiKey::DescribeTopics
         | ApiKey::CreateTopic
         | ApiKey::DeleteTopic
@@ -212,6 +214,12 @@ async fn cluster(it: &Try<'_>, api: ApiKey) -> Result<bool, Error> {
         ApiKey::DeleteToken => {
             world.token(&id, &[]).await;
             rpc.call(&DeleteToken { id }).await.map(|_| true)
+        }
+        ApiKey::AlterToken => {
+            world.token(&id, &[]).await;
+            let grant = vec!["read:cluster".to_owned()];
+            let rights = rpc.call(&AlterToken { id, grant: grant.clone(), revoke: Vec::new() }).await?.rights;
+            Ok(rights == grant)
         }
         other => misplaced(other),
     }
