@@ -103,7 +103,9 @@ pub(crate) const PRODUCER_IDS_BLOCK: u32 = 1_000;
 pub(crate) const CLIENT_NAME_BYTES_MAX: usize = 256;
 /// The answer to a wrong token waits so long, ms.
 pub(crate) const WRONG_TOKEN_MS: u64 = 100;
-/// A connection whose token is not accepted any more is closed so long after its first refusal, ms.
+/// Whether a token that expires has done so is looked at this often at least, ms: clocks are set.
+pub(crate) const EXPIRY_LOOK_MS: u64 = 60_000;
+/// A connection whose token is not accepted any more is closed so long after that was seen, ms.
 pub(crate) const ENDED_MS: u64 = 500;
 /// A graceful stop gives requests in flight this long, ms.
 pub(crate) const DRAIN_MS_MAX: u64 = 2_000;

@@ -72,7 +72,13 @@ async fn damaged_metadata_keeps_the_broker_from_starting() {
     flip(&file, at + 2);
     let refused = millstream_broker::Broker::start(millstream_broker::Config::embedded(folder.path())).await;
     let refused = refused.err().unwrap().to_string();
-    assert!(refused.contains("metadata.redb") && refused.contains("damaged"), "{refused}");
+    assert!(refused.contains("metadata.redb is damaged"), "{refused}");
+    // Where it may be, and the page at which it was seen.
+    let place = refused.split_once(" in its bytes ").unwrap().1;
+    let numbers: Vec<usize> = place.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
+    let [0, size, from, to, ..] = numbers[..] else { panic!("{refused}") };
+    assert_eq!(size, text.len(), "{refused}");
+    assert!((from..to).contains(&(at + 2)) && to <= size, "byte {}: {refused}", at + 2);
     // Topics are not deleted because nobody knows them.
     assert!(folder.path().join("topics/orders-0/partition.json").exists());
     flip(&file, at + 2);

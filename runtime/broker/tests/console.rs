@@ -14,7 +14,7 @@ use std::time::Duration;
 use millstream_broker::limits::Limits;
 use millstream_broker::{Broker, Config, HttpDoor};
 use millstream_protocol::message::*;
-use millstream_protocol::{ErrorCode, PartitionIndex};
+use millstream_protocol::{ErrorCode, Offset, PartitionIndex};
 use support::http::{get, ready, scrape, try_get};
 use support::*;
 
@@ -88,12 +88,7 @@ async fn groups_are_seen_with_their_lag() {
     let topic = client.create("orders", 1).await;
     client.produce(topic, 0, batch(&["a"; 10])).await.unwrap();
     let odd = "bill\"ing\\ \n".to_owned();
-    let offset = CommittedOffset {
-        topic,
-        partition: PartitionIndex(0),
-        offset: millstream_protocol::Offset(4),
-        metadata: String::new(),
-    };
+    let offset = CommittedOffset { topic, partition: PartitionIndex(0), offset: Offset(4), metadata: String::new() };
     let request = CommitOffsets { group: odd, member_id: String::new(), generation: 0, offsets: vec![offset] };
     client.rpc.call(&request).await.unwrap();
     let page = scrape(http(&broker)).await;
@@ -126,6 +121,35 @@ async fn only_so_many_topics_have_series() {
     client.rpc.call(&DeleteTopic { name: "t02".into() }).await.unwrap();
     client.rpc.call(&DeleteTopic { name: "a-new-one".into() }).await.unwrap();
     assert_eq!(shown().await, (vec![0, 1, 3, 4], 7.0, 12.0), "the place goes to another");
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_so_many_groups_and_pipelines_have_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { metrics_labels_max: 3, ..Limits::default() };
+    let broker = start_with(Config { limits, ..config(folder.path()) }).await;
+    let client = connect(&broker, folder.path()).await;
+    let topic = client.create("orders", 1).await;
+    client.create("out", 1).await;
+    for number in 0..5 {
+        let (partition, offset, metadata) = (PartitionIndex(0), Offset(0), String::new());
+        let offsets = vec![CommittedOffset { topic, partition, offset, metadata }];
+        let group = format!("g{number}");
+        let request = CommitOffsets { group, member_id: String::new(), generation: 0, offsets };
+        client.rpc.call(&request).await.unwrap();
+        let yaml = format!(
+            "pipeline: p{number}\ninputs: [{{ topic: orders }}]\nsteps: [{{ filter: 'true' }}]\noutputs: [{{ topic: out }}]\n"
+        );
+        let request = ApplyPipeline { yaml, variables: Vec::new(), create_partitions: 0, dry_run: false };
+        client.rpc.call(&request).await.unwrap();
+    }
+    let page = scrape(http(&broker)).await;
+    for (label, metric) in [("group", "millstream_group_members"), ("pipeline", "millstream_pipeline_lag_records")] {
+        assert_eq!(page.series(metric), 3, "{metric}");
+        // A pipeline that has committed is a group, too.
+        assert!(page.of(&format!("millstream_labels_left_out{{label=\"{label}\"}}")) >= 2.0, "{label}");
+    }
     broker.shutdown().await;
 }
 
@@ -236,7 +260,7 @@ async fn a_broker_that_drains_says_so() {
     let request = Fetch {
         topic,
         partition: PartitionIndex(0),
-        offset: millstream_protocol::Offset(0),
+        offset: Offset(0),
         bytes_max: 1 << 20,
         wait_ms: 30_000,
     };

@@ -121,5 +121,11 @@ async fn repeated_batches_are_recognised_even_after_a_crash() {
     assert_eq!(gap.code, ErrorCode::OutOfOrderSequence);
     assert_eq!(client.produce(topic, 0, numbered(2, "c")).await, Ok(Offset(2)));
     assert_eq!(client.fetch_all(topic, 0).await, ["a", "b", "c"]);
+    // Five later ones, and it is known only that the first was stored.
+    for sequence in 3..8 {
+        client.produce(topic, 0, numbered(sequence, "d")).await.unwrap();
+    }
+    let old = client.produce(topic, 0, numbered(1, "b")).await.unwrap_err();
+    assert_eq!(old.code, ErrorCode::DuplicateSequence, "{old}");
     broker.shutdown().await;
 }

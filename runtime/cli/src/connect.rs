@@ -174,6 +174,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         E::UnknownMember
         | E::StaleGeneration
         | E::OutOfOrderSequence
+        | E::DuplicateSequence
         | E::FencedProducer
         | E::DiskFull
         | E::CorruptData

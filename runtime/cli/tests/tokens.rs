@@ -76,6 +76,21 @@ fn each_token_does_its_job_and_no_other() {
     refused(&server, &keeper, &["token", "create", "x", "--allow", "read:orders"], 2, "must name a topic");
     refused(&server, &keeper, &["token", "describe", "none"], 3, "does not exist");
     refused(&server, &keeper, &["token", "rotate", "shop", "--grace", "31d"], 4, "30 days");
+    // A right that is given and taken while the token stays.
+    let altered = allowed(&server, &keeper, &["token", "alter", "shop", "--allow", "write:topic:payroll"], "");
+    assert_eq!(altered, "write:topic:orders\nwrite:topic:payroll\n");
+    allowed(&server, &shop, &["produce", "payroll"], "pay\n");
+    allowed(&server, &keeper, &["token", "alter", "shop", "--revoke", "write:topic:payroll"], "");
+    refused(&server, &shop, &["produce", "payroll"], 3, "does not exist");
+    refused(
+        &server,
+        &keeper,
+        &["token", "alter", "shop", "--revoke", "read:cluster"],
+        4,
+        "has no right `read:cluster`",
+    );
+    refused(&server, &keeper, &["token", "alter", "shop"], 2, "--allow");
+    refused(&server, &team, &["token", "alter", "team", "--allow", "admin:cluster"], 4, "admin:cluster");
     // Over to the next secret without a gap, and then out.
     let file = server.dir.path().join("next.yaml");
     allowed(&server, &keeper, &["token", "rotate", "shop", "--save", file.to_str().unwrap()], "");

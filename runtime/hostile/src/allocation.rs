@@ -12,6 +12,7 @@ pub const SLACK_BYTES: usize = 64 << 10;
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
+    static TOTAL: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The system's allocator with a count of live bytes per thread. Memory that C code takes is not seen.
@@ -21,6 +22,7 @@ fn add(bytes: isize) {
     let live = LIVE.get() + bytes;
     LIVE.set(live);
     PEAK.set(PEAK.get().max(live));
+    TOTAL.set(TOTAL.get().wrapping_add(usize::try_from(bytes).unwrap_or(0)));
 }
 
 #[expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
@@ -56,6 +58,13 @@ pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let peak = PEAK.get();
     PEAK.set(outer.max(peak));
     (result, usize::try_from(peak - before).unwrap_or(0))
+}
+
+/// Runs `work`; its result, and the bytes that it allocated in all: a measure of its work that no clock is needed for.
+pub fn allocated_by<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = TOTAL.get();
+    let result = work();
+    (result, TOTAL.get().wrapping_sub(before))
 }
 
 /// Runs `work` on an input of `input_bytes`.

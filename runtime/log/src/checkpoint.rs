@@ -9,11 +9,11 @@
 //!
 //! Big-endian. Everything before `position` in `segment`, and in the segments before it, was synced before
 //! the mark was written; the record at `position` has `offset`. The mark is written after every sync but
-//! synced only now and then: after a power loss it may lag, never lead. A slot fits one disk sector and a
-//! write goes to the slot with the older contents, so a torn write leaves the other one.
+//! synced only now and then: after a power loss it may lag, never lead. A write never goes to the slot whose
+//! contents are known to be on the disk, so whatever becomes of it, that one is left.
 
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_protocol::Offset;
 
@@ -49,59 +49,95 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     file: Arc<dyn File>,
-    current: Mutex<(u64, State)>,
+    current: Mutex<Current>,
     /// Opening wrote the file, durably, and its name with it.
     pub(crate) replaced: bool,
+}
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Current {
+    sequence: u64,
+    state: State,
+    /// Where the newest state is.
+    slot: usize,
+    /// Where a state is that is on the disk for certain; absent after opening, as what was read may be in the cache alone.
+    durable: Option<usize>,
 }
 
 impl Checkpoint {
     /// What a log's folder says; `None` when there is no file or no valid slot.
     pub(crate) fn load(storage: &dyn Storage) -> io::Result<Option<State>> {
-        Ok(newest(&read_file(storage, CHECKPOINT)?.unwrap_or_default()).map(|(_, state)| state))
+        Ok(newest(&read_file(storage, CHECKPOINT)?.unwrap_or_default()).map(|current| current.state))
     }
 
     /// Opens the file; a damaged one is replaced, durably, by the slot that is left, or by `fallback`.
     pub(crate) fn open(storage: &dyn Storage, fallback: State) -> io::Result<Self> {
         let bytes = read_file(storage, CHECKPOINT)?.unwrap_or_default();
-        let (sequence, state) = newest(&bytes).unwrap_or((0, fallback));
-        let mut current = (sequence, state);
+        let mut current = newest(&bytes).unwrap_or(Current { state: fallback, ..Current::default() });
         let replaced = !faults(&bytes).is_empty();
         if replaced {
-            // The slots as if the state had been written twice, the newer one into its own place.
-            let newer = sequence + 1;
-            let (even, odd) = if newer.is_multiple_of(2) { (newer, sequence) } else { (sequence, newer) };
-            let mut both = encode(even, &state).to_vec();
+            // As if the state had been written twice.
+            let (older, newer) = (current.sequence, current.sequence + 1);
+            let mut both = encode(older, &current.state).to_vec();
             both.resize(SLOT_DISTANCE, 0);
-            both.extend_from_slice(&encode(odd, &state));
+            both.extend_from_slice(&encode(newer, &current.state));
             replace_file(storage, CHECKPOINT, &both)?;
-            current = (newer, state);
+            current = Current { sequence: newer, slot: 1, durable: Some(1), ..current };
         }
         Ok(Checkpoint { file: storage.open(CHECKPOINT)?, current: Mutex::new(current), replaced })
     }
 
     /// As last written.
     pub(crate) fn state(&self) -> State {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.lock().state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what was read durable: it is written over itself, since after a failed sync it may be in the cache alone,
+    /// and a second sync would not write it.
+    pub(crate) fn secure(&self) -> io::Result<()> {
+        self.secure_locked(&mut self.lock())
+    }
+
+    fn secure_locked(&self, current: &mut Current) -> io::Result<()> {
+        if current.durable.is_none() {
+            self.put(current)?;
+            self.file.sync_data()?;
+            current.durable = Some(current.slot);
+        }
+        Ok(())
+    }
+
+    fn put(&self, current: &Current) -> io::Result<()> {
+        let slot = encode(current.sequence, &current.state);
+        write_all_at(&*self.file, &mut [IoSlice::new(&slot)], (current.slot * SLOT_DISTANCE) as u64)
     }
 
     /// Changes the state. It is durable only when `sync` says so.
     pub(crate) fn update(&self, sync: bool, change: impl FnOnce(&mut State)) -> io::Result<()> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let (sequence, mut state) = *current;
-        change(&mut state);
-        let sequence = sequence + 1;
-        let at = if sequence.is_multiple_of(2) { 0 } else { SLOT_DISTANCE as u64 };
-        write_all_at(&*self.file, &mut [IoSlice::new(&encode(sequence, &state))], at)?;
-        *current = (sequence, state);
-        if sync { self.file.sync_data() } else { Ok(()) }
+        let mut current = self.lock();
+        self.secure_locked(&mut current)?;
+        let mut next = *current;
+        change(&mut next.state);
+        next.sequence += 1;
+        // Never over the one that is durable, however many are written between two syncs.
+        next.slot = 1 - current.durable.unwrap_or(current.slot);
+        self.put(&next)?;
+        *current = next;
+        if sync {
+            self.file.sync_data()?;
+            current.durable = Some(current.slot);
+        }
+        Ok(())
     }
 
-    /// Makes the state be `wanted`, durably. What was read may never have reached the disk, so it is written again.
+    /// Makes the state be `wanted`, durably.
     pub(crate) fn settle(&self, wanted: State) -> io::Result<()> {
-        if self.replaced && self.state() == wanted {
-            return Ok(());
-        }
-        self.update(true, |state| *state = wanted)
+        if self.state() == wanted { self.secure() } else { self.update(true, |state| *state = wanted) }
     }
 
     /// Moves the mark; it never goes back.
@@ -146,9 +182,12 @@ fn at<const N: usize>(slot: &[u8; SLOT_LEN], from: usize) -> [u8; N] {
     *slot[from..].first_chunk().expect("the fields lie within the slot")
 }
 
-fn newest(file: &[u8]) -> Option<(u64, State)> {
-    let slots = [decode(file), file.get(SLOT_DISTANCE..).and_then(decode)];
-    slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence)
+fn newest(file: &[u8]) -> Option<Current> {
+    let read = |slot: usize| {
+        let (sequence, state) = decode(file.get(slot * SLOT_DISTANCE..)?)?;
+        Some(Current { sequence, state, slot, durable: None })
+    };
+    [read(0), read(1)].into_iter().flatten().max_by_key(|current| current.sequence)
 }
 
 /// What is wrong with a file of this kind, and at which byte; empty for one that is as it was written.

@@ -232,7 +232,7 @@ impl Reader {
             if segment.base >= end {
                 break;
             }
-            if segment.largest_timestamp() < timestamp {
+            if segment.largest_timestamp() < timestamp && self.confirm_timestamp(segment, start)? < timestamp {
                 continue;
             }
             if let Some(found) = self.find_timestamp(segment, timestamp, start)? {
@@ -242,27 +242,69 @@ impl Reader {
         Ok(None)
     }
 
-    fn find_timestamp(&self, segment: &Segment, timestamp: i64, start: Offset) -> Result<Option<Offset>, Error> {
-        let Some(file) = self.open(segment, start, start)? else { return Ok(None) };
+    /// The segment's largest timestamp, as its batches have it. A time index is believed up to its last entry, and no
+    /// further: entries may be missing after it.
+    fn confirm_timestamp(&self, segment: &Segment, start: Offset) -> Result<i64, Error> {
+        let said = segment.largest_timestamp();
+        if segment.is_confirmed() {
+            return Ok(said);
+        }
+        let Some(file) = self.open(segment, start, start)? else { return Ok(said) };
+        let mut largest = said;
+        if let Some((position, _)) = self.follow_time(segment, &*file, (i64::MAX, start))? {
+            let mut walk = self.walk(segment, &*file, position);
+            loop {
+                match walk.step().map_err(|e| segment.io(e))? {
+                    Step::Batch { header, .. } => largest = largest.max(header.max_timestamp),
+                    Step::End => break,
+                    Step::Damage { position, reason } => return Err(segment.corrupt(position, reason)),
+                }
+            }
+        }
+        segment.confirm(largest);
+        if largest > said {
+            segment.suspect();
+            self.mend(segment);
+        }
+        Ok(segment.largest_timestamp())
+    }
+
+    /// The batch to begin at when a record of at least `timestamp` is looked for: all before it are older.
+    fn follow_time(
+        &self,
+        segment: &Segment,
+        file: &dyn File,
+        (timestamp, start): (i64, Offset),
+    ) -> Result<Option<(u64, BatchHeader)>, Error> {
         let storage = &*self.shared.storage;
         // All records up to the entry are older; so is every batch before the one it names.
         let hint = segment.time_hint(storage, timestamp);
         let after = hint.map_or(segment.base, |entry| entry.last_offset);
-        let mut found = segment.locate(storage, &*file, after.max(start))?;
+        let found = segment.locate(storage, file, after.max(start))?;
         let fits = |hint: TimeEntry| found.as_ref().is_some_and(|(_, header)| hint.names(header));
         if hint.is_some_and(|hint| hint.last_offset >= start && !fits(hint)) {
             // An index that doesn't fit is not believed, nor one that names what the segment does not have.
             segment.suspect();
             self.mend(segment);
-            found = segment.locate(storage, &*file, segment.base.max(start))?;
+            return segment.locate(storage, file, segment.base.max(start));
         }
+        Ok(found)
+    }
+
+    /// Batches from `position` on. One is passed over because of what its header says: that must be right.
+    fn walk<'f>(&self, segment: &Segment, file: &'f dyn File, position: u64) -> Walk<'f> {
+        match self.shared.verify_reads.load(Ordering::Relaxed) {
+            true => Walk::checked(file, position, segment.size(), None),
+            false => Walk::headers(file, position, segment.size(), None),
+        }
+    }
+
+    fn find_timestamp(&self, segment: &Segment, timestamp: i64, start: Offset) -> Result<Option<Offset>, Error> {
+        let Some(file) = self.open(segment, start, start)? else { return Ok(None) };
+        let found = self.follow_time(segment, &*file, (timestamp, start))?;
         let Some((position, _)) = found else { return Ok(None) };
         let wanted = timestamp.saturating_add(i64::from(mutant!("time-index-off-by-one")));
-        // A batch is passed over because of what its header says: that must be right.
-        let mut walk = match self.shared.verify_reads.load(Ordering::Relaxed) {
-            true => Walk::checked(&*file, position, segment.size(), None),
-            false => Walk::headers(&*file, position, segment.size(), None),
-        };
+        let mut walk = self.walk(segment, &*file, position);
         loop {
             match walk.step().map_err(|e| segment.io(e))? {
                 Step::Batch { position, header } if header.max_timestamp >= wanted => {

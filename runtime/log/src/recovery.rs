@@ -86,7 +86,7 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
 fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<Recovery, Error> {
     if !found.clean && !found.leftovers.is_empty() && !mutant!("recovery-believes-the-cache") {
         let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
-        checkpoint.update(true, |_| {}).map_err(|e| Error::io(CHECKPOINT, e))?;
+        checkpoint.secure().map_err(|e| Error::io(CHECKPOINT, e))?;
     }
     // From the last to the first, so that a crash never leaves a gap before a segment.
     found.leftovers.sort_unstable();
@@ -190,10 +190,12 @@ fn build(
         .iter()
         .map(|segment| Segment::new(segment.base, segment.size, segment.largest_timestamp, segment.appended_ms, None));
     let mut segments: Vec<_> = closed.map(Arc::new).collect();
+    segments.iter().for_each(|segment| segment.doubt());
     let (index, indexer) = last.rebuilt.expect("the last segment is always read");
     let live = Live { file: last.file, index: Arc::new(index) };
     let mut active = Active::empty(last.base, live, (interval, now_ms));
     active.segment.publish(last.size, last.largest_timestamp);
+    active.segment.doubt();
     active.indexer = indexer;
     active.first_ms = (last.size > 0).then_some(now_ms);
     segments.push(Arc::clone(&active.segment));

@@ -22,6 +22,8 @@ pub(crate) struct Segment {
     size: AtomicU64,
     /// Largest timestamp of a record, `NO_TIMESTAMP` without records.
     largest_timestamp: AtomicI64,
+    /// That is what the batches say. What a time index says may be less: its last entries may be missing.
+    confirmed: AtomicBool,
     /// Broker's clock at the last append; when that isn't known, at the opening of the log.
     pub(crate) appended_ms: i64,
     /// Of the segment that is being written.
@@ -39,7 +41,23 @@ pub(crate) struct Live {
 impl Segment {
     pub(crate) fn new(base: Offset, size: u64, largest_timestamp: i64, appended_ms: i64, live: Option<Live>) -> Self {
         let (size, largest_timestamp) = (AtomicU64::new(size), AtomicI64::new(largest_timestamp));
-        Segment { base, size, largest_timestamp, appended_ms, live, suspect: AtomicBool::new(false) }
+        let (confirmed, suspect) = (AtomicBool::new(true), AtomicBool::new(false));
+        Segment { base, size, largest_timestamp, confirmed, appended_ms, live, suspect }
+    }
+
+    /// Its largest timestamp is only what its index says.
+    pub(crate) fn doubt(&self) {
+        self.confirmed.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire)
+    }
+
+    /// The batches say that this is the largest timestamp, unless one was published since.
+    pub(crate) fn confirm(&self, largest_timestamp: i64) {
+        self.largest_timestamp.fetch_max(largest_timestamp, Ordering::AcqRel);
+        self.confirmed.store(true, Ordering::Release);
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -52,13 +70,15 @@ impl Segment {
 
     /// Lets readers see what was written up to `size`.
     pub(crate) fn publish(&self, size: u64, largest_timestamp: i64) {
-        self.largest_timestamp.store(largest_timestamp, Ordering::Release);
+        self.largest_timestamp.fetch_max(largest_timestamp, Ordering::AcqRel);
         self.size.store(size, Ordering::Release);
     }
 
     /// This segment, not written any more. `index` is kept when its files could not be written.
     pub(crate) fn closed(&self, appended_ms: i64, live: Option<Live>) -> Self {
-        Segment::new(self.base, self.size(), self.largest_timestamp(), appended_ms, live)
+        let closed = Segment::new(self.base, self.size(), self.largest_timestamp(), appended_ms, live);
+        closed.confirmed.store(self.is_confirmed(), Ordering::Release);
+        closed
     }
 
     pub(crate) fn open(&self, storage: &dyn Storage) -> io::Result<Arc<dyn File>> {

@@ -171,3 +171,37 @@ fn by_timestamp() {
         assert_eq!(reader.offset_for_timestamp(1_500, Offset(120)).unwrap(), None, "the end is respected");
     }
 }
+
+/// A time index that ends early, at the end of an entry, looks whole: nothing may be concluded from what it lacks. Every
+/// third batch is old, so that the last one of a segment may be, and does not tell.
+#[test]
+fn by_timestamp_without_the_last_entries_of_an_index() {
+    const ENTRY: u64 = 12;
+    let storage = MemoryStorage::new();
+    let mut log = open(storage.clone());
+    let stamps: Vec<i64> = (0..70).map(|at| if at % 3 == 2 { 500 } else { 1_000 + at * 10 }).collect();
+    for at in &stamps {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push_simple(*at, None, Some(&[7; 40]));
+        append(&mut log, &[split_batches(&builder.build()).next().unwrap().unwrap()]);
+    }
+    sync(&mut log);
+    log.close().unwrap();
+    let mut tried = 0;
+    for name in storage.list().unwrap().iter().filter(|name| name.ends_with(".timeindex")) {
+        let whole = storage.open(name).unwrap().size().unwrap();
+        for kept in 0..whole / ENTRY {
+            let cut = storage.copy();
+            cut.open(name).unwrap().truncate(kept * ENTRY).unwrap();
+            let log = open(cut);
+            let reader = log.reader();
+            for wanted in (495..1_800).step_by(5) {
+                let expected = stamps.iter().position(|stamp| *stamp >= wanted).map(|at| Offset(at as i64));
+                let found = reader.offset_for_timestamp(wanted, log.end_offset()).unwrap();
+                assert_eq!(found, expected, "{wanted} with {kept} entries of {name}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 10, "{tried} ways to cut");
+}

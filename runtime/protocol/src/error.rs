@@ -42,6 +42,8 @@ pub enum ErrorCode {
     UnsupportedVersion = 53,
     LimitExceeded = 54,
     TokenExists = 55,
+    /// This batch was stored so long ago that the partition no longer knows where.
+    DuplicateSequence = 56,
     Unauthenticated = 60,
     Forbidden = 61,
     // Stop: data or the broker needs a person.

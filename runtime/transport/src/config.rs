@@ -51,6 +51,8 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 pub const HANDSHAKES_BEFORE_RETRY: usize = 64;
 /// Handshakes in progress above which connections are refused.
 pub const HANDSHAKES_MAX: usize = 512;
+/// Of these, those that one address may have once clients have to prove theirs: one IPv4 address, or one /64 of IPv6.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 8;
 /// Bytes buffered for connections that are not accepted yet, each and all together.
 const INCOMING_BYTES: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL: u64 = 4 * 1024 * 1024;

@@ -1,8 +1,13 @@
 //! The server's endpoint: accepts connections under the limits that hold before authentication.
+//!
+//! Handshakes in progress have three: from the first on, clients must prove their addresses, and each address has a share
+//! of its own, so that one can't keep all others out; at the last, everybody is refused. Handshakes begun before count
+//! for no address: it may be forged, and its owner must not pay for that.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{self, CloseCode};
 use crate::{Error, ServerTls, socket};
@@ -11,7 +16,7 @@ use crate::{Error, ServerTls, socket};
 #[derive(Clone)]
 pub struct Listener {
     endpoint: quinn::Endpoint,
-    handshakes: Arc<AtomicUsize>,
+    handshakes: Arc<Handshakes>,
     refused: Arc<AtomicU64>,
     draining: Arc<AtomicBool>,
 }
@@ -22,8 +27,13 @@ impl Listener {
     /// # Errors
     /// [`Error::Address`] when the address can't be bound, [`Error::Tls`] when the certificate does not serve.
     pub fn bind(address: SocketAddr, tls: &ServerTls) -> Result<Self, Error> {
+        Listener::with_limits(address, tls, Limits::default())
+    }
+
+    fn with_limits(address: SocketAddr, tls: &ServerTls, limits: Limits) -> Result<Self, Error> {
         let endpoint = socket::endpoint(address, config::server_endpoint(tls), Some(tls.config()?))?;
-        Ok(Listener { endpoint, handshakes: Arc::default(), refused: Arc::default(), draining: Arc::default() })
+        let handshakes = Arc::new(Handshakes { limits, open: Mutex::default() });
+        Ok(Listener { endpoint, handshakes, refused: Arc::default(), draining: Arc::default() })
     }
 
     /// The address with the real port.
@@ -41,22 +51,26 @@ impl Listener {
     pub async fn accept(&self) -> Option<Accepting> {
         loop {
             let incoming = self.endpoint.accept().await?;
-            let handshakes = self.handshakes.load(Ordering::Relaxed);
+            let remote = incoming.remote_address();
             if self.draining.load(Ordering::Relaxed) {
                 incoming.refuse();
-            } else if handshakes >= config::HANDSHAKES_MAX
-                || self.endpoint.open_connections() >= config::CONNECTIONS_MAX
-            {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(remote = %incoming.remote_address(), handshakes, "refused a connection: too many");
-                incoming.refuse();
-            } else if handshakes >= config::HANDSHAKES_BEFORE_RETRY && !incoming.remote_address_validated() {
-                // An attacker with forged addresses never answers the retry, so nothing is kept for it.
-                if incoming.retry().is_err() {
-                    tracing::debug!("a connection attempt could not be asked to retry");
+                continue;
+            }
+            let full = self.endpoint.open_connections() >= config::CONNECTIONS_MAX;
+            match self.handshakes.begin(remote.ip(), incoming.remote_address_validated()) {
+                Begun::Yes(handshake) if !full => return Some(Accepting { incoming, _handshake: handshake }),
+                Begun::Retry if !full => {
+                    // An attacker with forged addresses never answers the retry, so nothing is kept for it.
+                    if incoming.retry().is_err() {
+                        tracing::debug!("a connection attempt could not be asked to retry");
+                    }
                 }
-            } else {
-                return Some(Accepting { incoming, _handshake: Handshake::begin(&self.handshakes) });
+                begun => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    let reason = if full { "too many connections" } else { begun.reason() };
+                    tracing::warn!(%remote, reason, "refused a connection");
+                    incoming.refuse();
+                }
             }
         }
     }
@@ -114,59 +128,193 @@ impl Accepting {
     }
 }
 
-/// Counts a handshake for as long as it lives.
-struct Handshake(Arc<AtomicUsize>);
+/// How many handshakes may be in progress, see the module's head.
+#[derive(Clone, Copy)]
+struct Limits {
+    before_retry: usize,
+    per_address: usize,
+    max: usize,
+}
 
-impl Handshake {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Handshake(Arc::clone(count))
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            before_retry: config::HANDSHAKES_BEFORE_RETRY,
+            per_address: config::HANDSHAKES_PER_ADDRESS_MAX,
+            max: config::HANDSHAKES_MAX,
+        }
+    }
+}
+
+/// The handshakes in progress.
+struct Handshakes {
+    limits: Limits,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    all: usize,
+    /// Of addresses that were proven; none is 0.
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Counts a handshake for as long as it lives.
+struct Handshake {
+    of: Arc<Handshakes>,
+    /// Who it counts for.
+    proven: Option<IpAddr>,
+}
+
+/// What becomes of a client that wants to begin.
+enum Begun {
+    Yes(Handshake),
+    Retry,
+    AddressFull,
+    Full,
+}
+
+impl Begun {
+    fn reason(&self) -> &'static str {
+        match self {
+            Begun::AddressFull => "too many handshakes in progress from this address",
+            _ => "too many handshakes in progress",
+        }
+    }
+}
+
+impl Handshakes {
+    fn begin(self: &Arc<Self>, address: IpAddr, is_proven: bool) -> Begun {
+        let Limits { before_retry, per_address, max } = self.limits;
+        let mut open = self.lock();
+        let mut proven = None;
+        if open.all >= max {
+            return Begun::Full;
+        }
+        if is_proven {
+            let count = open.by_address.entry(*proven.insert(network(address))).or_default();
+            if *count >= per_address {
+                return Begun::AddressFull;
+            }
+            *count += 1;
+        } else if open.all >= before_retry {
+            return Begun::Retry;
+        }
+        open.all += 1;
+        Begun::Yes(Handshake { of: Arc::clone(self), proven })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // Counts are right between any two statements, or off by one handshake.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut open = self.of.lock();
+        open.all -= 1;
+        let Some(address) = self.proven else { return };
+        if let Some(count) = open.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// What one client can easily have addresses in: an IPv4 address, or a /64 of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientTls, connect, tls};
+    use crate::{ClientTls, tls};
 
-    /// Connects while `handshakes` others seem to be in progress.
-    fn check(handshakes: usize, expected: Result<(), &str>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let dir = tempfile::tempdir().unwrap();
-            tls::generate_dev(dir.path(), &[]).unwrap();
-            let ca_pem = std::fs::read_to_string(dir.path().join(tls::CA_FILE)).unwrap();
-            let server_tls = ServerTls::load(dir.path()).unwrap();
-            let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &server_tls).unwrap();
-            let address = listener.local_addr().unwrap();
-            listener.handshakes.store(handshakes, Ordering::Relaxed);
-            let accepting = listener.clone();
-            tokio::spawn(async move {
-                while let Some(client) = accepting.accept().await {
-                    let validated = client.incoming.remote_address_validated();
-                    assert_eq!(validated, handshakes >= config::HANDSHAKES_BEFORE_RETRY);
-                    tokio::spawn(client.handshake());
+    struct Setup {
+        listener: Listener,
+        address: SocketAddr,
+        tls: ClientTls,
+        _folder: tempfile::TempDir,
+    }
+
+    fn bind(limits: Limits) -> Setup {
+        let folder = tempfile::tempdir().unwrap();
+        tls::generate_dev(folder.path(), &[]).unwrap();
+        let ca_pem = std::fs::read_to_string(folder.path().join(tls::CA_FILE)).unwrap();
+        let server_tls = ServerTls::load(folder.path()).unwrap();
+        let listener = Listener::with_limits("127.0.0.1:0".parse().unwrap(), &server_tls, limits).unwrap();
+        let address = listener.local_addr().unwrap();
+        Setup { listener, address, tls: ClientTls { ca_pem, server_name: "localhost".into() }, _folder: folder }
+    }
+
+    impl Setup {
+        /// Whether a client at this address gets as far as a handshake, and whether it had to prove the address. The
+        /// handshake goes on for as long as the result lives.
+        async fn begin(&self, from: [u8; 4]) -> Result<(Accepting, bool), String> {
+            let endpoint = socket::endpoint(SocketAddr::from((from, 0)), config::endpoint(), None).unwrap();
+            let connecting = endpoint.connect_with(self.tls.config().unwrap(), self.address, "localhost").unwrap();
+            tokio::select! {
+                accepting = self.listener.accept() => {
+                    let accepting = accepting.unwrap();
+                    assert_eq!(accepting.remote_address().ip(), IpAddr::from(from));
+                    let proven = accepting.incoming.remote_address_validated();
+                    Ok((accepting, proven))
                 }
-            });
-            let connected = connect(address, &ClientTls { ca_pem, server_name: "localhost".into() }).await;
-            match (connected, expected) {
-                (Ok(_), Ok(())) => {}
-                (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
-                (connected, _) => panic!("{handshakes} handshakes: {connected:?}"),
+                connected = connecting => Err(connected.unwrap_err().to_string()),
             }
-        });
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_has_its_share_and_no_more() {
+        let setup = bind(Limits { before_retry: 2, per_address: 3, max: 8 });
+        let (one, other, third) = ([127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 3]);
+        let mut open = Vec::new();
+        let refused = |result: Result<_, String>| {
+            let error = result.err().expect("it is refused");
+            assert!(error.contains("refused"), "{error}");
+        };
+        // Without pressure nobody proves anything, nor is counted by address.
+        for (from, proven) in [(one, false), (one, false), (one, true), (one, true), (one, true)] {
+            let (accepting, found) = setup.begin(from).await.unwrap();
+            assert_eq!(found, proven, "{} in progress", open.len());
+            open.push(accepting);
+        }
+        refused(setup.begin(one).await);
+        // The others still come in, until all is full.
+        for from in [other, third, third] {
+            open.push(setup.begin(from).await.unwrap().0);
+        }
+        refused(setup.begin(other).await);
+        assert_eq!(setup.listener.refused().load(Ordering::Relaxed), 2);
+        // What ends makes room, for its address too.
+        open.truncate(4);
+        open.push(setup.begin(one).await.unwrap().0);
+        refused(setup.begin(one).await);
+        drop(open);
+        assert!(setup.listener.handshakes.lock().by_address.is_empty());
+        let (accepting, proven) = setup.begin(one).await.unwrap();
+        assert!(!proven);
+        drop(accepting);
     }
 
     #[test]
-    fn many_handshakes_ask_for_a_retry_and_too_many_are_refused() {
-        check(0, Ok(()));
-        check(config::HANDSHAKES_BEFORE_RETRY, Ok(()));
-        check(config::HANDSHAKES_MAX, Err("refused"));
+    fn a_network_is_one_client() {
+        let check = |a: &str, b: &str, same: bool| {
+            assert_eq!(network(a.parse().unwrap()) == network(b.parse().unwrap()), same, "{a} {b}");
+        };
+        check("10.0.0.1", "10.0.0.1", true);
+        check("10.0.0.1", "10.0.0.2", false);
+        check("10.0.0.1", "::ffff:10.0.0.1", true);
+        check("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true);
+        check("2001:db8:0:1::1", "2001:db8:0:2::1", false);
+        check("::1", "::1", true);
     }
 }

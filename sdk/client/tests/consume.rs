@@ -178,6 +178,61 @@ fn the_survivor_takes_over_from_a_member_that_dies() {
     });
 }
 
+/// A process that is stopped, as far as its own clock can tell: everything that it runs stands still until another member
+/// reads its partition.
+#[test]
+fn a_member_that_stood_still_for_longer_than_its_session_reads_nothing_of_others() {
+    run(async {
+        let (server, client) = Server::with_topic(1).await;
+        let producer = client.producer("t").linger(ms(0)).build();
+        for i in 0..30 {
+            // Ten of them fill what a broker pushes at once.
+            let record = Record::new(format!("{i}")).key("k".repeat(100_000));
+            drop(producer.send(record).await.unwrap());
+        }
+        producer.close().await.unwrap();
+        let (address, profile) = (server.address.to_string(), server.profile());
+        let (say, mut said) = mpsc::unbounded_channel();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let stopped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = Client::builder().server(&address).profile(profile).connect().await.unwrap();
+                let mut consumer = group(&client).subscribe().await.unwrap();
+                let first = take(&mut consumer, 1).await;
+                consumer.commit().await.unwrap();
+                say.send(first.clone()).unwrap();
+                // More is pushed meanwhile, so that a member that did not look at its session would have it at once.
+                tokio::time::sleep(ms(200)).await;
+                // Nothing runs on this thread meanwhile.
+                wait.recv().unwrap();
+                tokio::select! {
+                    biased;
+                    batch = consumer.next() => panic!("read {:?}", values(&batch.unwrap().unwrap())),
+                    // Its heartbeats, more than one, are answered before.
+                    () = tokio::time::sleep(SESSION) => {}
+                }
+                first
+            })
+        });
+        let first = said.recv().await.unwrap();
+        assert!(first.len() < 20, "some batches are left, already on their way to the first member");
+        let mut second = group(&client).subscribe().await.unwrap();
+        let rest = take(&mut second, 30 - first.len()).await;
+        assert_eq!([&first[..], &rest[..]].concat(), (0..30).collect::<Vec<_>>());
+        go_on.send(()).unwrap();
+        // The second member goes on as the owner.
+        let first = tokio::task::spawn_blocking(move || stopped.join().unwrap());
+        tokio::select! {
+            first = first => drop(first.unwrap()),
+            more = second.next() => panic!("read {:?}", values(&more.unwrap().unwrap())),
+        }
+        produce(&client, 100..101).await;
+        assert_eq!(take(&mut second, 1).await, [100]);
+        second.commit().await.unwrap();
+    });
+}
+
 #[test]
 fn what_a_group_refuses() {
     run(async {

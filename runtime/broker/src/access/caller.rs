@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use millstream_cluster::metadata::{Digest, State};
 use millstream_protocol::access::{Grant, PATTERN_BYTES_MAX, Resource, Right, Rights, rights_anywhere, rights_on};
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::tokens::Who;
 use crate::clock::now_ms;
+use crate::limits::EXPIRY_LOOK_MS;
 use crate::service::Service;
 
 /// Sessions so far.
@@ -72,6 +74,28 @@ impl Caller {
     /// Resolves when a request was refused because the token is not accepted any more.
     pub(crate) async fn ended(&self) {
         self.ended.notified().await;
+    }
+
+    /// Waits until the token is not accepted any more, without a request that would find out: looks when the metadata
+    /// change and when the token expires. Never resolves for the admin token.
+    pub(crate) async fn lapsed(&self) {
+        let Who::Token { id, secret } = &self.who else { return std::future::pending().await };
+        let mut states = self.service.watch_state();
+        loop {
+            // Not `known`: the count of commands that it goes by is raised only after this state is there.
+            let until_ms = states.borrow_and_update().token(id).and_then(|token| token.accepts(secret, now_ms()));
+            let Some(until_ms) = until_ms else { return };
+            let left_ms = until_ms.saturating_sub(now_ms());
+            // The calendar clock may be set meanwhile.
+            let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0).min(EXPIRY_LOOK_MS));
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() {
+                    // The broker is going, and the session with it.
+                    return std::future::pending().await;
+                },
+                () = tokio::time::sleep(left), if left_ms < i64::MAX / 2 => {}
+            }
+        }
     }
 
     /// Whether this is the admin token, for which nothing has to be looked up.

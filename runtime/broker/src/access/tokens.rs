@@ -6,8 +6,8 @@ use std::sync::Arc;
 use millstream_cluster::metadata::{self, Command, Digest, GRACE_MS_MAX, State};
 use millstream_protocol::access::Grant;
 use millstream_protocol::message::{
-    CreateToken, CreateTokenAck, DeleteToken, DescribeTokens, DescribeTokensAck, RotateToken, RotateTokenAck,
-    TokenDescription,
+    AlterToken, AlterTokenAck, CreateToken, CreateTokenAck, DeleteToken, DescribeTokens, DescribeTokensAck,
+    RotateToken, RotateTokenAck, TokenDescription,
 };
 use millstream_protocol::{ErrorCode, Failure, Secret};
 
@@ -66,14 +66,23 @@ impl Tokens {
 
     pub(crate) async fn create(&self, request: CreateToken, by: &Who) -> Result<CreateTokenAck, Failure> {
         let CreateToken { id, rights, expires_at_ms } = request;
-        let parse = |text: &String| text.parse::<Grant>().map_err(|rule| Failure::new(ErrorCode::InvalidRequest, rule));
-        let rights = rights.iter().map(parse).collect::<Result<Vec<Grant>, _>>()?;
+        let rights = parse(&rights)?;
         let secret = fresh_secret();
         let command =
             Command::CreateToken { id: id.clone(), secret: hash(&secret), rights, expires_at_ms, at_ms: now_ms() };
         self.service.submit(command).await?;
         tracing::info!(token = id, by = by.name(), "token created");
         Ok(CreateTokenAck { token: text_of(&id, &secret) })
+    }
+
+    pub(crate) async fn alter(&self, request: AlterToken, by: &Who) -> Result<AlterTokenAck, Failure> {
+        let AlterToken { id, grant, revoke } = request;
+        let command = Command::AlterToken { id: id.clone(), grant: parse(&grant)?, revoke: parse(&revoke)? };
+        self.service.submit(command).await?;
+        tracing::info!(token = id, by = by.name(), ?grant, ?revoke, "token altered");
+        let state = self.service.state();
+        let rights = state.token(&id).map(|token| token.rights.iter().map(Grant::to_string).collect());
+        Ok(AlterTokenAck { rights: rights.unwrap_or_default() })
     }
 
     pub(crate) async fn rotate(&self, request: RotateToken, by: &Who) -> Result<RotateTokenAck, Failure> {
@@ -104,6 +113,11 @@ impl Tokens {
         };
         DescribeTokensAck { tokens }
     }
+}
+
+fn parse(rights: &[String]) -> Result<Vec<Grant>, Failure> {
+    let parse = |text: &String| text.parse().map_err(|rule: String| Failure::new(ErrorCode::InvalidRequest, rule));
+    rights.iter().map(parse).collect()
 }
 
 /// The token this text belongs to, if it is accepted now.

@@ -67,6 +67,7 @@ pub(super) async fn begin(core: &Arc<Core>, session: &Arc<Session>, frame: Frame
 
         ApiKey::CreateToken => spawn(core, session, frame, |core, request| tokens::create(core, by(), request)),
         ApiKey::DescribeTokens => spawn(core, session, frame, tokens::describe),
+        ApiKey::AlterToken => spawn(core, session, frame, |core, request| tokens::alter(core, by(), request)),
         ApiKey::RotateToken => spawn(core, session, frame, |core, request| tokens::rotate(core, by(), request)),
         ApiKey::DeleteToken => spawn(core, session, frame, |core, request| tokens::delete(core, by(), request)),
     }

@@ -15,8 +15,8 @@ use millstream_cluster::metadata::{self, Digest, State};
 use millstream_pipeline::spec::{Spec, StepKind, Then};
 use millstream_protocol::access::{Resource, Right};
 use millstream_protocol::message::{
-    AlterTopic, Api, ApplyPipeline, ClusterStatus, CommitOffsets, ControlPipeline, CreateToken, CreateTopic,
-    DeleteGroup, DeletePlugin, DeleteRecords, DeleteToken, DeleteTopic, DescribeGroup, DescribePipeline,
+    AlterToken, AlterTopic, Api, ApplyPipeline, ClusterStatus, CommitOffsets, ControlPipeline, CreateToken,
+    CreateTopic, DeleteGroup, DeletePlugin, DeleteRecords, DeleteToken, DeleteTopic, DescribeGroup, DescribePipeline,
     DescribeTokens, DescribeTopics, DownloadPlugin, Fetch, FetchOffsets, GroupHeartbeat, InitProducer, LeaveGroup,
     ListGroups, ListOffsets, ListPipelines, ListPlugins, PipelineAction, PipelineLogs, Produce, RedrivePipeline,
     RotateToken, Subscribe, UploadPlugin,
@@ -138,6 +138,7 @@ guards! {
     DescribeTokens => |_, asked| asked.caller.need(Admin, Cluster, "");
     RotateToken => |_, asked| asked.caller.need(Admin, Cluster, "");
     DeleteToken => |_, asked| asked.caller.need(Admin, Cluster, "");
+    AlterToken => |_, asked| asked.caller.need(Admin, Cluster, "");
 }
 
 /// Any right will do; without one the answer is as for `read`.

@@ -73,8 +73,8 @@ async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
     loop {
         let opened = tokio::select! {
             () = lifeline.stopping() => break,
-            () = session.caller.ended() => {
-                // Its refusal is on the way.
+            () = ended(&session.caller) => {
+                // What was refused, or is right now, is on the way.
                 tokio::time::sleep(Duration::from_millis(ENDED_MS)).await;
                 connection.close(CloseCode::Unauthenticated.into(), b"the token is not accepted any more");
                 break;
@@ -89,6 +89,14 @@ async fn serve(accepting: Accepting, core: Arc<Core>, mut lifeline: Lifeline) {
     drop(lifeline);
     connection.closed().await;
     tracing::debug!("session ended");
+}
+
+/// Resolves when the token is not accepted any more, whether the client asks for something or is silent.
+async fn ended(caller: &Caller) {
+    tokio::select! {
+        () = caller.ended() => {}
+        () = caller.lapsed() => {}
+    }
 }
 
 /// Handshake and `Hello`; `None` when either failed, which is logged and counted here.

@@ -1,10 +1,11 @@
-//! Tokens: create, describe, rotate, delete.
+//! Tokens: create, describe, alter, rotate, delete.
 
 use std::sync::Arc;
 
 use millstream_protocol::Failure;
 use millstream_protocol::message::{
-    CreateToken, CreateTokenAck, DeleteToken, DescribeTokens, DescribeTokensAck, Done, RotateToken, RotateTokenAck,
+    AlterToken, AlterTokenAck, CreateToken, CreateTokenAck, DeleteToken, DescribeTokens, DescribeTokensAck, Done,
+    RotateToken, RotateTokenAck,
 };
 
 use super::Core;
@@ -21,6 +22,14 @@ pub(super) async fn create(
 
 pub(super) async fn describe(core: Arc<Core>, request: DescribeTokens) -> Result<DescribeTokensAck, Failure> {
     Ok(core.tokens.describe(&request))
+}
+
+pub(super) async fn alter(
+    core: Arc<Core>,
+    session: Arc<Session>,
+    request: AlterToken,
+) -> Result<AlterTokenAck, Failure> {
+    core.tokens.alter(request, session.caller.who()).await
 }
 
 pub(super) async fn rotate(

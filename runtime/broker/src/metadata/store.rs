@@ -14,7 +14,7 @@ use millstream_log::{MemoryStorage, Storage, replace_file};
 use millstream_protocol::{ErrorCode, Failure};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::backend::Backend;
+use super::backend::{Backend, Place};
 use super::mark::Mark;
 use crate::limits::METADATA_LOG_MAX;
 
@@ -50,17 +50,23 @@ impl Store {
         let names = storage.list().map_err(|e| unusable(&e))?;
         if !names.iter().any(|name| name == FILE) {
             if Mark::load(&**storage).map_err(|e| unusable(&e))?.is_some() {
-                return Err(damaged("the file is gone: restore it from a backup"));
+                return Err(damaged("", "the file is gone: restore it from a backup"));
             }
             create(storage).map_err(|e| unwritable(&e))?;
         }
         check_pages(storage)?;
-        let database = open_database(storage, FILE, false).map_err(|e| failure_of(&e))?;
-        let (state, logged) = replay(&database).map_err(|reason| damaged(&reason))?;
+        let place = Arc::new(Place::default());
+        let whole = || where_in(storage, None);
+        let database = open_database(storage, FILE, false, &place);
+        let database = database.map_err(|e| failure_of(&e, &where_in(storage, Some(&place))))?;
+        let (state, logged) = replay(&database).map_err(|reason| damaged(&whole(), &reason))?;
         let committed = Mark::load(&**storage).map_err(|e| unusable(&e))?;
         if let Some(committed) = committed.filter(|committed| *committed > state.applied()) {
             let found = state.applied();
-            return Err(damaged(&format!("it holds {found} of {committed} commands: restore it from a backup")));
+            return Err(damaged(
+                &whole(),
+                &format!("it holds {found} of {committed} commands: restore it from a backup"),
+            ));
         }
         let mark = Mark::open(&**storage, state.applied()).map_err(|e| unusable(&e))?;
         Ok(Store { database, mark, state, logged, log_max: METADATA_LOG_MAX })
@@ -139,7 +145,7 @@ fn create(storage: &Arc<dyn Storage>) -> Result<(), redb::Error> {
     let memory = MemoryStorage::new();
     memory.put(FILE, Vec::new());
     let held: Arc<dyn Storage> = Arc::new(memory.clone());
-    let database = open_database(&held, FILE, false)?;
+    let database = open_database(&held, FILE, false, &Arc::default())?;
     let transaction = begin(&database)?;
     transaction.open_table(LOG)?;
     transaction.open_table(SNAPSHOT)?;
@@ -154,21 +160,36 @@ fn check_pages(storage: &Arc<dyn Storage>) -> Result<(), Failure> {
     let memory = MemoryStorage::new();
     memory.put(FILE, copied.unwrap_or_default());
     let copy: Arc<dyn Storage> = Arc::new(memory);
-    open_database(&copy, FILE, true).map(drop).map_err(|e| failure_of(&e))
+    let place = Arc::new(Place::default());
+    let opened = open_database(&copy, FILE, true, &place);
+    opened.map(drop).map_err(|e| failure_of(&e, &where_in(storage, Some(&place))))
 }
 
-fn failure_of(error: &redb::Error) -> Failure {
+/// Where damage may be. redb says nothing about it; what it read last is the page at which it gave up, or one near.
+fn where_in(storage: &Arc<dyn Storage>, place: Option<&Place>) -> String {
+    let size = storage.open(FILE).and_then(|file| file.size()).unwrap_or(0);
+    let read = place.map(Place::get).filter(|read| !read.is_empty());
+    let near = read.map(|read| format!(", looked at last: {} to {}", read.start, read.end));
+    format!(" somewhere in its bytes 0 to {size}{}", near.unwrap_or_default())
+}
+
+fn failure_of(error: &redb::Error, place: &str) -> Failure {
     match error {
         // What redb says of a file that isn't one, or is cut short.
         redb::Error::Io(io) if !matches!(io.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
             unwritable(error)
         }
-        _ => damaged(&format!("{error}: restore it from a backup")),
+        _ => damaged(place, &format!("{error}: restore it from a backup")),
     }
 }
 
-fn open_database(storage: &Arc<dyn Storage>, name: &str, check: bool) -> Result<Database, redb::Error> {
-    let backend = Backend(storage.open(name)?);
+fn open_database(
+    storage: &Arc<dyn Storage>,
+    name: &str,
+    check: bool,
+    place: &Arc<Place>,
+) -> Result<Database, redb::Error> {
+    let backend = Backend::new(storage.open(name)?, Arc::clone(place));
     let mut builder = redb::Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
     Ok(builder.create_with_backend(backend)?)
@@ -205,8 +226,8 @@ fn replay(database: &Database) -> Result<(State, u64), String> {
     Ok((state, commands.len() as u64))
 }
 
-fn damaged(reason: &str) -> Failure {
-    Failure::new(ErrorCode::CorruptData, format!("{FILE} is damaged: {reason}"))
+fn damaged(place: &str, reason: &str) -> Failure {
+    Failure::new(ErrorCode::CorruptData, format!("{FILE} is damaged{place}: {reason}"))
 }
 
 fn failure_of_open(reason: &str) -> Failure {

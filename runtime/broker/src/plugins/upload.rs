@@ -29,6 +29,9 @@ type Key = (u64, [u8; 32]);
 struct Partial {
     size: u64,
     bytes: Vec<u8>,
+    /// Uploads that began with these bytes and have not got all of them yet. They send the same, and need not know of
+    /// one another: under two names, say.
+    begun: usize,
     touched: Instant,
 }
 
@@ -63,11 +66,13 @@ impl Uploads {
         let end = position.checked_add(chunk.len() as u64).filter(|end| *end <= size);
         let end = end.ok_or_else(|| invalid("a chunk goes beyond the plugin's size"))?;
         self.make_room(&key, size, now)?;
-        let fresh = || Partial { size, bytes: Vec::new(), touched: now };
+        let fresh = || Partial { size, bytes: Vec::new(), begun: 0, touched: now };
         let partial = self.partial.entry(key).or_insert_with(fresh);
-        if partial.size != size {
+        // What is whole waits for the end of another upload; a new one brings its own bytes, for these may be wrong.
+        if partial.size != size || (position == 0 && partial.bytes.len() as u64 == size) {
             *partial = fresh();
         }
+        partial.begun += usize::from(position == 0);
         partial.touched = now;
         let received = partial.bytes.len() as u64;
         if position > received {
@@ -80,6 +85,10 @@ impl Uploads {
         let received = partial.bytes.len() as u64;
         if received < size {
             return Ok(Progress::Received(received));
+        }
+        partial.begun = partial.begun.saturating_sub(1);
+        if partial.begun > 0 {
+            return Ok(Progress::Whole(partial.bytes.clone()));
         }
         Ok(Progress::Whole(self.partial.remove(&key).map(|partial| partial.bytes).unwrap_or_default()))
     }
@@ -162,6 +171,35 @@ mod tests {
         check(2, 0, b"ab", Ok(Progress::Received(2)));
         check(1, 2, b"cd", Ok(Progress::Whole(b"abcd".to_vec())));
         check(2, 2, b"cd", Ok(Progress::Whole(b"abcd".to_vec())));
+    }
+
+    /// One client pushes the same contents under two names at a time: each ends as it would alone.
+    #[test]
+    fn two_uploads_of_one_session_do_not_disturb_each_other() {
+        let now = Instant::now();
+        let mut uploads = Uploads::default();
+        let mut check = |position, bytes: &[u8], expected: Result<Progress, ErrorCode>| {
+            let got = uploads.take(7, (&chunk(1, 4, position), bytes), 100, now);
+            assert_eq!(got.map_err(|failure| failure.code), expected);
+        };
+        let whole = || Ok(Progress::Whole(b"abcd".to_vec()));
+        check(0, b"ab", Ok(Progress::Received(2)));
+        check(0, b"ab", Ok(Progress::Received(2)));
+        check(2, b"cd", whole());
+        check(2, b"cd", whole());
+        check(2, b"cd", Err(ErrorCode::InvalidRequest));
+        // The second begins late, and the first is repeated as a whole.
+        check(0, b"ab", Ok(Progress::Received(2)));
+        check(2, b"c", Ok(Progress::Received(3)));
+        check(0, b"ab", Ok(Progress::Received(3)));
+        check(2, b"cd", whole());
+        check(2, b"c", whole());
+        // One that was given up leaves bytes that nobody is made to take: they may be wrong.
+        check(0, b"xy", Ok(Progress::Received(2)));
+        check(0, b"ab", Ok(Progress::Received(2)));
+        check(2, b"cd", Ok(Progress::Whole(b"xycd".to_vec())));
+        check(0, b"ab", Ok(Progress::Received(2)));
+        check(2, b"cd", whole());
     }
 
     #[test]

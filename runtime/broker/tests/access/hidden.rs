@@ -1,10 +1,11 @@
 //! What a token may not know: whether a name outside its rights exists. Also what a pipeline needs of all that it
 //! touches, rights that go together, and the broker's own topics, which nobody writes from outside.
 
+use millstream_protocol::frame::FRAME_BYTES_MAX;
 use millstream_protocol::message::*;
-use millstream_protocol::{ErrorCode, PartitionIndex};
+use millstream_protocol::{ErrorCode, PartitionIndex, TopicId};
 
-use super::support::{Client, batch};
+use super::support::{Client, batch, from};
 use super::world::{World, apply, commit, failure, join, push, refusal};
 
 /// The same request about a name that exists and one that does not: the answers differ in that name only.
@@ -123,6 +124,17 @@ async fn a_pipeline_needs_all_that_it_touches() {
             assert!(n == 0 || refused.message.contains(missing), "without {missing}: {}", refused.message);
         }
     }
+    // A pipeline of one's own does not open another's name.
+    let elsewhere: Vec<&str> = all[1..].iter().copied().chain(["admin:pipeline:q"]).collect();
+    let refused = world.client("elsewhere", &elsewhere).await.rpc.call(&yaml("out")).await;
+    let refused = failure(refused.unwrap_err());
+    assert!(refused.message.contains("admin:pipeline:p"), "{}", refused.message);
+    // Nor does reading a topic make one to be read.
+    let reader: Vec<&str> = all.iter().copied().chain(["read:topic:made"]).collect();
+    let with_input = yaml("out").yaml.replace("topic: in }", "topic: made, partitions: 2 }");
+    let refused = world.client("reader", &reader).await.rpc.call(&apply(with_input)).await;
+    let refused = failure(refused.unwrap_err());
+    assert!(refused.message.contains("admin:topic:made"), "{}", refused.message);
     let client = world.client("whole", &all).await;
     // A topic that has to be created takes more than writing it.
     let with_new: Vec<&str> = all.iter().copied().chain(["write:topic:new"]).collect();
@@ -138,6 +150,52 @@ async fn a_pipeline_needs_all_that_it_touches() {
     world.broker.shutdown().await;
 }
 
+/// A partition that is not there tells that its topic is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_tells_nothing_of_a_topic_that_is_not_seen() {
+    let world = World::start().await;
+    let theirs = world.root.create("theirs", 1).await;
+    let answer = async |client: &Client, topic| {
+        let (_writer, mut pushed) = client.subscribe(vec![from(topic, 9, 0)], 4096).await;
+        let frame = pushed.read(FRAME_BYTES_MAX).await.unwrap().unwrap();
+        frame.response::<Subscribe>().unwrap().failure.unwrap()
+    };
+    let stranger = world.client("stranger", &["read:topic:mine.*"]).await;
+    let (known, unknown) = (answer(&stranger, theirs).await, answer(&stranger, TopicId(999)).await);
+    assert_eq!((known.code, unknown.code), (ErrorCode::UnknownTopic, ErrorCode::UnknownTopic));
+    assert_eq!(known.message.replace(&theirs.to_string(), &TopicId(999).to_string()), unknown.message);
+    let reader = world.client("reader", &["read:topic:theirs"]).await;
+    assert_eq!(answer(&reader, theirs).await.code, ErrorCode::UnknownPartition);
+    world.broker.shutdown().await;
+}
+
+/// A component says its name at its end; whoever may upload none does not get that far.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_without_a_name_is_refused_at_its_first_chunk() {
+    let world = World::start().await;
+    let chunk = |replace| UploadPlugin {
+        name: String::new(),
+        version: String::new(),
+        digest: [7; 32],
+        size: 100,
+        position: 0,
+        replace,
+    };
+    let send = async |client: &Client, replace| {
+        client.rpc.call_with(&chunk(replace), vec![b"0123456789".as_slice().into()]).await.map(drop)
+    };
+    let writer = world.client("writer", &["write:plugin:mine.*"]).await;
+    send(&writer, false).await.unwrap();
+    assert_eq!(refusal(send(&writer, true).await), ErrorCode::Forbidden);
+    let reader = world.client("reader", &["read:plugin:*", "admin:topic:*"]).await;
+    assert_eq!(refusal(send(&reader, false).await), ErrorCode::Forbidden);
+    // It may upload something, and finds at the end that this is not it.
+    let pushed = push(&writer, &world.build(), ("", "", false)).await;
+    assert_eq!(refusal(pushed), ErrorCode::Forbidden);
+    assert!(world.root.rpc.call(&ListPlugins::default()).await.unwrap().plugins.is_empty());
+    world.broker.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_needs_its_topic_and_its_group() {
     let world = World::start().await;
@@ -150,6 +208,8 @@ async fn a_consumer_needs_its_topic_and_its_group() {
     let reset = || commit("audit", "", 0, topic);
     let blind = world.client("blind", &["read:group:audit"]).await;
     assert_eq!(refusal(blind.rpc.call(&reset()).await), ErrorCode::UnknownTopic);
+    let deaf = world.client("deaf", &["read:topic:orders"]).await;
+    assert_eq!(refusal(deaf.rpc.call(&reset()).await), ErrorCode::Forbidden);
     let both = world.client("both", &["read:group:audit", "read:topic:orders"]).await;
     both.rpc.call(&reset()).await.unwrap();
     // A topic of the same name made again needs no new token.

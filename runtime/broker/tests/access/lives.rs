@@ -1,5 +1,5 @@
 //! Tokens while they are in use: rotated, expired, deleted, made again; each of these reaches clients that are
-//! connected, at their next request or record.
+//! connected, at their next request or record, and ends their connections without one, too.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,9 +29,18 @@ async fn check_in(world: &World, token: &str, expected: bool) {
     }
 }
 
-/// The client is told so, and then its connection goes.
+/// Whether a request was refused for its token. The connection may have gone before the answer.
+#[track_caller]
+fn check_refused<T: std::fmt::Debug>(result: Result<T, Error>) {
+    match result {
+        Err(Error::Failure(failure)) => assert_eq!(failure.code, ErrorCode::Unauthenticated),
+        Err(Error::Disconnected(_)) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The client asks for nothing, and its connection goes, with the reason.
 async fn check_out(client: &Client) {
-    assert_eq!(refusal(client.rpc.call(&ListGroups).await), ErrorCode::Unauthenticated);
     match client.connection.closed().await {
         quinn::ConnectionError::ApplicationClosed(closed) => {
             assert_eq!(&closed.reason[..], b"the token is not accepted any more");
@@ -135,20 +144,72 @@ async fn a_deleted_token_gets_nothing_more() {
     // The same id again is another token.
     world.token("a", &rights).await;
     world.root.produce(topic, 0, batch(&["after"])).await.unwrap();
-    assert_eq!(refusal(waiting.await), ErrorCode::Unauthenticated, "a fetch that waited");
-    let frame = pushed.read(FRAME_BYTES_MAX).await.unwrap().unwrap();
-    let head = frame.response::<Subscribe>().unwrap();
-    assert_eq!((head.failure.unwrap().code, frame.payload.len()), (ErrorCode::Unauthenticated, 0), "a subscription");
+    // A fetch that waited.
+    check_refused(waiting.await);
+    // A subscription.
+    match pushed.read(FRAME_BYTES_MAX).await {
+        Ok(Some(frame)) => {
+            let head = frame.response::<Subscribe>().unwrap();
+            assert_eq!((head.failure.unwrap().code, frame.payload.len()), (ErrorCode::Unauthenticated, 0));
+        }
+        ended => check_refused(ended),
+    }
     let entries = vec![ProduceEntry { topic, partition: PartitionIndex(0), bytes: batch(&["x"]).len() as u32 }];
     let produce = client.rpc.call_with(&Produce { acks: Acks::All, entries }, vec![batch(&["x"])]).await;
-    // The connection may have gone before.
-    match produce {
-        Err(Error::Failure(failure)) => assert_eq!(failure.code, ErrorCode::Unauthenticated),
-        Err(Error::Disconnected(_)) => {}
-        other => panic!("{other:?}"),
-    }
+    check_refused(produce);
     client.connection.closed().await;
     assert_eq!(world.root.fetch_all(topic, 0).await, ["before", "after"]);
+    world.broker.shutdown().await;
+}
+
+/// Rights are given and taken while a client is connected: its next request goes by the new ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn altered_rights_hold_from_the_next_request_on() {
+    let world = World::start().await;
+    let (name, topic) = world.topic().await;
+    let write = format!("write:topic:{name}");
+    let client = world.client("a", &["read:topic:*"]).await;
+    let alter = async |grant: &[&str], revoke: &[&str]| {
+        let texts = |rights: &[&str]| rights.iter().map(|right| (*right).to_owned()).collect();
+        let request = AlterToken { id: "a".into(), grant: texts(grant), revoke: texts(revoke) };
+        world.root.rpc.call(&request).await.map(|ack| ack.rights)
+    };
+    let produce = async || {
+        let entries = vec![ProduceEntry { topic, partition: PartitionIndex(0), bytes: batch(&["x"]).len() as u32 }];
+        client.rpc.call_with(&Produce { acks: Acks::All, entries }, vec![batch(&["x"])]).await.map(drop)
+    };
+    client.fetch_all(topic, 0).await;
+    assert_eq!(refusal(produce().await), ErrorCode::Forbidden);
+    assert_eq!(alter(&[&write], &[]).await.unwrap(), ["read:topic:*", &write]);
+    produce().await.unwrap();
+    assert_eq!(alter(&[], &[&write]).await.unwrap(), ["read:topic:*"]);
+    assert_eq!(refusal(produce().await), ErrorCode::Forbidden);
+    assert_eq!(client.fetch_all(topic, 0).await, ["x"]);
+    assert_eq!(refusal(alter(&["reed:topic:x"], &[]).await), ErrorCode::InvalidRequest);
+    assert_eq!(refusal(alter(&[], &[&write]).await), ErrorCode::InvalidRequest);
+    assert_eq!(alter(&[], &["read:topic:*"]).await.unwrap(), [""; 0]);
+    let request = Fetch { topic, partition: PartitionIndex(0), offset: Offset(0), bytes_max: 1, wait_ms: 0 };
+    assert_eq!(refusal(client.rpc.call_with(&request, Vec::new()).await.map(|_| ())), ErrorCode::UnknownTopic);
+    // What it has no rights for any more is no reason to go.
+    client.rpc.call(&ListGroups).await.unwrap();
+    world.broker.shutdown().await;
+}
+
+/// A client that says nothing learns it all the same, and nobody keeps a connection open by silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_ends_with_its_token() {
+    let world = World::start().await;
+    let (deleted, rotated, kept) = (
+        world.client("deleted", &["read:topic:*"]).await,
+        world.client("rotated", &[]).await,
+        world.client("kept", &["read:group:*"]).await,
+    );
+    world.root.rpc.call(&DeleteToken { id: "deleted".into() }).await.unwrap();
+    check_out(&deleted).await;
+    rotate(&world, "rotated", 0).await;
+    check_out(&rotated).await;
+    kept.rpc.call(&ListGroups).await.unwrap();
+    assert!(kept.connection.close_reason().is_none());
     world.broker.shutdown().await;
 }
 

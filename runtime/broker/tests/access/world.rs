@@ -20,8 +20,6 @@ pub(crate) struct World {
     pub(crate) root: Client,
     component: Vec<u8>,
     next: AtomicU32,
-    /// One upload of the same bytes at a time: two at once are put together as one.
-    uploading: tokio::sync::Mutex<()>,
 }
 
 impl World {
@@ -31,7 +29,7 @@ impl World {
         let root = support::connect(&broker, folder.path()).await;
         // Built once for all tests; another process may be at it.
         let component = tokio::task::spawn_blocking(|| testing::component("identity")).await.unwrap();
-        World { folder, broker, root, component, next: AtomicU32::new(0), uploading: tokio::sync::Mutex::default() }
+        World { folder, broker, root, component, next: AtomicU32::new(0) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -87,7 +85,6 @@ impl World {
     }
 
     pub(crate) async fn plugin(&self) -> String {
-        let _uploading = self.uploading.lock().await;
         let name = self.fresh("plugin");
         push(&self.root, &self.component, (&name, "0.1.0", false)).await.unwrap();
         name

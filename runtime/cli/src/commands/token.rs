@@ -10,7 +10,9 @@ use clap::Subcommand;
 use millstream_client::access::Grant;
 use millstream_client::{Client, Secret};
 use millstream_pipeline::units;
-use millstream_protocol::message::{CreateToken, DeleteToken, DescribeTokens, RotateToken, TokenDescription};
+use millstream_protocol::message::{
+    AlterToken, CreateToken, DeleteToken, DescribeTokens, RotateToken, TokenDescription,
+};
 use serde_json::json;
 
 use crate::args::Context;
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Show a token's rights and times
     Describe(DescribeArgs),
+    /// Give a token rights and take others; its secret stays
+    Alter(AlterArgs),
     /// Give a token a new secret; the present one stays valid for a while
     Rotate(RotateArgs),
     /// Delete a token; whoever is connected with it is refused from then on
@@ -83,6 +87,27 @@ pub(crate) struct DescribeArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Rights are as for `millstream token create`. Clients that are connected have the new ones from their next
+request on.
+
+Examples:
+  millstream token alter billing --allow read:topic:refunds
+  millstream token alter billing --allow read:topic:orders --revoke admin:topic:orders"
+)]
+pub(crate) struct AlterArgs {
+    token: String,
+    /// What it may do beside what it may, RIGHT:KIND:NAME; may be repeated, and several rights joined by commas
+    #[arg(short, long, value_parser = allowed, value_name = "RIGHT", required_unless_present = "revoke")]
+    allow: Vec<Allowed>,
+    /// What it may do no more, as it was given; may be repeated
+    #[arg(short, long, value_parser = allowed, value_name = "RIGHT")]
+    revoke: Vec<Allowed>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream token rotate billing               # both secrets are valid for an hour
   millstream token rotate billing --grace 7d --save billing.yaml
@@ -130,6 +155,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Create(args) => create(args, context),
         Command::List(args) => list(&args, context),
         Command::Describe(args) => describe(args, context),
+        Command::Alter(args) => alter(args, context),
         Command::Rotate(args) => rotate(args, context),
         Command::Delete(args) => delete(args, context),
     }
@@ -137,7 +163,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
 
 fn create(args: CreateArgs, context: &Context) -> Result<()> {
     let CreateArgs { token: id, allow, expires, save, server } = args;
-    let rights: Vec<String> = allow.iter().flat_map(|allowed| &allowed.0).map(Grant::to_string).collect();
+    let rights = texts(&allow);
     if rights.is_empty() {
         context.console.warn("without --allow this token may do nothing");
     }
@@ -149,6 +175,22 @@ fn create(args: CreateArgs, context: &Context) -> Result<()> {
         let given = Given { id, token: ack.token, verb: "Created", about };
         give(&server.client, given, save.as_deref(), context)
     })
+}
+
+fn texts(allowed: &[Allowed]) -> Vec<String> {
+    allowed.iter().flat_map(|allowed| &allowed.0).map(Grant::to_string).collect()
+}
+
+fn alter(args: AlterArgs, context: &Context) -> Result<()> {
+    let AlterArgs { token: id, allow, revoke, server } = args;
+    let request = AlterToken { id: id.clone(), grant: texts(&allow), revoke: texts(&revoke) };
+    let rights = block_on(async { Ok(server.connect().await?.call(request).await?.rights) })?;
+    context.console.verb("Altered", &format!("{id}  {}", plural(rights.len() as u64, "right")));
+    match context.format {
+        Format::Json => print_json(&json!({ "id": id, "rights": rights }))?,
+        Format::Table => rights.iter().try_for_each(|right| print_line(right))?,
+    }
+    Ok(())
 }
 
 fn rotate(args: RotateArgs, context: &Context) -> Result<()> {

@@ -62,6 +62,9 @@ pub enum Event {
     TokenDeleted {
         id: String,
     },
+    TokenAltered {
+        id: String,
+    },
     /// Bookkeeping only.
     Noted,
 }
@@ -177,6 +180,7 @@ impl State {
             }
             Command::CreateToken { .. } => self.create_token(command),
             Command::RotateToken { .. } => self.rotate_token(command),
+            Command::AlterToken { id, grant, revoke } => self.alter_token(id, grant, revoke),
             Command::DeleteToken { id } => self.delete_token(id),
         }
     }

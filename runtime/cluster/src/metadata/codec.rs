@@ -8,8 +8,8 @@ use super::command::Command;
 use super::state::State;
 
 /// Version of both forms. Raise it when an older broker must not read what this one writes.
-/// 2: tokens. All older ones are read.
-pub const FORMAT_VERSION: u32 = 2;
+/// 2: tokens. 3: tokens are altered. All older ones are read.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Why bytes are not a command or a snapshot.
 #[derive(Debug, Error)]

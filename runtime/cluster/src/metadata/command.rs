@@ -105,4 +105,12 @@ pub enum Command {
     DeleteToken {
         id: String,
     },
+    /// Takes rights of a token, then gives others. Since format 3.
+    AlterToken {
+        id: String,
+        #[serde(with = "grants")]
+        grant: Vec<Grant>,
+        #[serde(with = "grants")]
+        revoke: Vec<Grant>,
+    },
 }

@@ -126,8 +126,8 @@ fn newer_and_damaged_bytes_are_refused() {
     let check = |bytes: &[u8], expected: &str| {
         assert_eq!(decode_command(bytes).unwrap_err().to_string().split(" at ").next(), Some(expected));
     };
-    let newer = "metadata has format version 3, this broker reads up to 2: start a newer broker";
-    check(br#"{"format":3,"content":{"type":"teleport"}}"#, newer);
+    let newer = "metadata has format version 4, this broker reads up to 3: start a newer broker";
+    check(br#"{"format":4,"content":{"type":"teleport"}}"#, newer);
     check(b"{", "metadata is damaged: EOF while parsing an object");
 }
 
@@ -161,6 +161,42 @@ fn tokens_are_made_rotated_and_deleted() {
     let mut state = State::default();
     (0..TOKENS_MAX).for_each(|n| drop(state.apply(&token(&n.to_string(), 1, &[])).unwrap()));
     assert_eq!(state.apply(&made), Err(Rejection::TooManyTokens));
+}
+
+#[test]
+fn rights_of_a_token_are_given_and_taken() {
+    let alter = |grant: &[&str], revoke: &[&str]| {
+        let parse = |rights: &[&str]| rights.iter().map(|right| right.parse().unwrap()).collect::<Vec<_>>();
+        Command::AlterToken { id: "a".into(), grant: parse(grant), revoke: parse(revoke) }
+    };
+    let mut state = State::default();
+    let absent = state.apply(&alter(&["read:cluster"], &[]));
+    assert_eq!(absent, Err(Rejection::UnknownToken("a".into())));
+    state.apply(&token("a", 1, &["read:topic:orders", "write:topic:t.*"])).unwrap();
+    let mut check = |command: Command, expected: Result<&str, &str>| {
+        let applied = state.apply(&command).map(|_| ()).map_err(|rejection| rejection.to_string());
+        let token = state.token("a").unwrap();
+        let rights: Vec<String> = token.rights.iter().map(ToString::to_string).collect();
+        match expected {
+            Ok(expected) => assert_eq!((applied, rights.join(" ")), (Ok(()), expected.to_owned())),
+            Err(words) => assert_eq!(applied, Err(words.to_owned())),
+        }
+        assert_eq!(token.accepts(&Digest([1; 32]), 10), Some(1_000), "the secret and its end stay");
+        rights.len()
+    };
+    let all = "read:topic:orders write:topic:t.* read:cluster";
+    check(alter(&["read:cluster", "read:topic:orders"], &[]), Ok(all));
+    check(alter(&["read:group:g"], &["write:topic:t.*", "read:cluster"]), Ok("read:topic:orders read:group:g"));
+    // All or nothing.
+    let refused = check(
+        alter(&["admin:cluster"], &["read:group:g", "read:topic:t"]),
+        Err("token `a` has no right `read:topic:t`: name one as it was given"),
+    );
+    assert_eq!(refused, 2);
+    let many: Vec<String> = (0..63).map(|n| format!("read:topic:t{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(check(alter(&many, &[]), Err("token `a` may have 64 rights, got 65")), 2);
+    check(alter(&[], &["read:topic:orders", "read:group:g"]), Ok(""));
 }
 
 #[test]
@@ -205,7 +241,7 @@ fn tokens_on_disk_stay_as_they_are() {
     assert_eq!(
         command,
         format!(
-            r#"{{"format":2,"content":{{"type":"create_token","id":"a","secret":"{digest}","rights":["read:topic:orders","admin:cluster"],"expires_at_ms":1000,"at_ms":10}}}}"#
+            r#"{{"format":3,"content":{{"type":"create_token","id":"a","secret":"{digest}","rights":["read:topic:orders","admin:cluster"],"expires_at_ms":1000,"at_ms":10}}}}"#
         )
     );
     let mut state = State::default();

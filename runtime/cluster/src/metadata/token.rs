@@ -61,10 +61,7 @@ impl State {
             unreachable!("called for CreateToken only");
         };
         check_token_id(id).map_err(Rejection::InvalidToken)?;
-        if rights.len() > RIGHTS_PER_TOKEN_MAX {
-            let message = format!("token `{id}` may have {RIGHTS_PER_TOKEN_MAX} rights, got {}", rights.len());
-            return Err(Rejection::InvalidToken(message));
-        }
+        check_rights(id, rights)?;
         if expires_at_ms.is_some_and(|expires| expires <= *at_ms) {
             return Err(Rejection::InvalidToken(format!("token `{id}` would have expired already")));
         }
@@ -102,12 +99,40 @@ impl State {
         Ok(Event::TokenRotated { id: id.clone() })
     }
 
+    pub(super) fn alter_token(&mut self, id: &str, grant: &[Grant], revoke: &[Grant]) -> Result<Event, Rejection> {
+        let token = self.tokens.get_mut(id).ok_or_else(|| Rejection::UnknownToken(id.to_owned()))?;
+        let mut rights = token.rights.clone();
+        for right in revoke {
+            let Some(at) = rights.iter().position(|has| has == right) else {
+                let message = format!("token `{id}` has no right `{right}`: name one as it was given");
+                return Err(Rejection::InvalidToken(message));
+            };
+            rights.remove(at);
+        }
+        for right in grant {
+            if !rights.contains(right) {
+                rights.push(right.clone());
+            }
+        }
+        check_rights(id, &rights)?;
+        token.rights = rights;
+        Ok(Event::TokenAltered { id: id.to_owned() })
+    }
+
     pub(super) fn delete_token(&mut self, id: &str) -> Result<Event, Rejection> {
         match self.tokens.remove(id) {
             Some(_) => Ok(Event::TokenDeleted { id: id.to_owned() }),
             None => Err(Rejection::UnknownToken(id.to_owned())),
         }
     }
+}
+
+fn check_rights(id: &str, rights: &[Grant]) -> Result<(), Rejection> {
+    if rights.len() > RIGHTS_PER_TOKEN_MAX {
+        let message = format!("token `{id}` may have {RIGHTS_PER_TOKEN_MAX} rights, got {}", rights.len());
+        return Err(Rejection::InvalidToken(message));
+    }
+    Ok(())
 }
 
 /// Rights are stored in their text form.

@@ -3,13 +3,13 @@
 
 use std::sync::{Arc, LazyLock};
 
-use millstream_pipeline::expr::{Expression, Origin};
+use millstream_pipeline::expr::{Expression, Origin, units_max};
 use millstream_pipeline::plan::Action;
 use millstream_pipeline::{Plan, parse};
 use millstream_protocol::Columns;
 
 use super::Target;
-use crate::allocation::bounded;
+use crate::allocation::{allocated_by, bounded};
 
 pub(super) const YAML: Target = Target {
     name: "yaml",
@@ -127,6 +127,11 @@ const YAML_BYTES_PER_BYTE: usize = 400;
 const YAML_ALLOWANCE: usize = 8 << 20;
 /// A parser's tables for its language, made once a thread.
 const CEL_ALLOWANCE: usize = 16 << 20;
+/// Of the samples' headers.
+const HEADER_BYTES: usize = 3;
+/// Bytes allocated in all, freed or not, by a unit of work: twice evaluated, and each node of a loop takes a few texts
+/// for names and errors.
+const ALLOCATED_PER_UNIT: usize = 64;
 /// As trees of values: a number of one digit and its comma become a boxed value.
 const VALUE_BYTES_PER_BYTE: usize = 64;
 
@@ -155,11 +160,17 @@ fn cel(data: &[u8]) {
     let Some(expression) = bounded(data.len(), data.len() * 1024 + CEL_ALLOWANCE, || compile(text)) else { return };
     for row in SAMPLES.rows() {
         let origin = Origin { topic: "orders", partition: 3 };
-        let allowance = 64 << 20;
-        // What came of it is the expression's matter; that it comes to an end is ours.
-        bounded(data.len(), allowance, || {
+        let bytes = row.value.map_or(0, <[u8]>::len) + row.key.map_or(0, <[u8]>::len) + HEADER_BYTES;
+        let units = usize::try_from(units_max(bytes)).expect("a small record's work is a small number");
+        // What came of it is the expression's matter; what it took is ours: a unit of work makes no more than a byte, and
+        // the result is written once more.
+        bounded(data.len(), 2 * units, || {
             let mut out = Vec::new();
-            let _ = (expression.test(&row, origin), expression.value(&row, origin, &mut out));
+            let (_, made) = allocated_by(|| (expression.test(&row, origin), expression.value(&row, origin, &mut out)));
+            assert!(
+                made <= ALLOCATED_PER_UNIT * units,
+                "{made} bytes allocated in all for {units} units of work: {text}"
+            );
             out.clear();
             let _ = expression.key(&row, origin, &mut out);
         });
@@ -277,6 +288,14 @@ fn cel_seeds() -> Vec<(String, Vec<u8>)> {
         ("indexes", format!("value{}", "[0]".repeat(600))),
         ("ternaries", "true ? ".repeat(250) + "1" + &" : 2".repeat(250)),
         ("ands", format!("true{}", " && true".repeat(230))),
+        (
+            "loops",
+            "lists.range(999).all(a, lists.range(999).all(b, lists.range(999).all(c, a + b + c >= 0)))".to_owned(),
+        ),
+        ("doubling", format!("value.s{}.size()", ".replace('t', 'tttttttttttttttt')".repeat(9))),
+        ("copies", "lists.range(9999).map(x, [value, value, headers]).size()".to_owned()),
+        ("pattern", "lists.range(999).exists(x, (value.s + string(x)).matches('(t|te|tex)*[^x]{1,60}$'))".to_owned()),
+        ("swallowed", "lists.range(9999).exists(a, lists.range(9999).exists(b, a + 'x' == value))".to_owned()),
         ("nest-of-macros", "[1, 2, 3, 4, 5, 6, 7, 8].all(a, ".repeat(5) + "true" + &")".repeat(5)),
     ];
     seeds.map(|(name, seed)| (name.to_owned(), seed.into_bytes())).to_vec()

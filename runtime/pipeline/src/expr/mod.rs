@@ -1,9 +1,11 @@
 //! CEL expressions over one record: checked and compiled once when a pipeline is read, evaluated per
 //! record. The only files that name the CEL crate are in this folder. `json` turns values in and out,
-//! `scope` finds out which parts of a record an expression looks at.
+//! `scope` finds out which parts of a record an expression looks at, `depth`, `meter` and `cost` limit what it may take.
 
+mod cost;
 mod depth;
 mod json;
+mod meter;
 mod scope;
 
 use std::fmt;
@@ -15,17 +17,25 @@ use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use millstream_protocol::columns::{Headers, Row};
 
+use meter::Metered;
 use scope::{Uses, ValueUse};
+
+pub use cost::{UNITS_BASE, UNITS_PER_BYTE, units_max};
 
 /// The names an expression may use.
 pub const VARIABLES: [&str; 7] = ["value", "key", "timestamp", "headers", "topic", "partition", "offset"];
 
 /// Longest error text kept of a failed evaluation, bytes: it goes into a header of the dead letter.
 const ERROR_BYTES_MAX: usize = 300;
+/// Of an expression in an error that says more than what is wrong.
+const SHOWN_CHARS_MAX: usize = 80;
+/// The largest record over which a plain expression (see [`meter`]) is evaluated without counting: a copy of it in each
+/// of its places is still little.
+const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
-    for extension in [cel::extensions::strings, cel::extensions::lists, cel::extensions::math] {
+    for extension in [cel::extensions::strings, cel::extensions::lists, cel::extensions::math, cost::extension] {
         env.add_extension(extension).expect("the standard extensions do not conflict");
     }
     Arc::new(env)
@@ -35,6 +45,7 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
 pub struct Expression {
     source: String,
     program: Program,
+    metered: Metered,
     uses: Uses,
 }
 
@@ -79,7 +90,9 @@ impl Expression {
         }
         let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
         let uses = scope::analyse(&program, source)?;
-        Ok(Expression { source: source.to_string(), program, uses })
+        let place = |id| program.source_info().offset_for(id).map_or(0, |(start, _)| start as usize).min(source.len());
+        let metered = meter::meter(program.expression(), &place)?;
+        Ok(Expression { source: source.to_string(), program, metered, uses })
     }
 
     pub fn source(&self) -> &str {
@@ -156,8 +169,36 @@ impl Expression {
         let record = Record { row, origin, value, headers: self.uses.headers.then(|| header_map(row.headers)) };
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(&record);
-        let result = Value::resolve_val(self.program.expression(), &context);
+        let bytes = row.value.map_or(0, <[u8]>::len) + row.key.map_or(0, <[u8]>::len) + record.header_bytes();
+        if self.metered.plain && bytes <= UNCOUNTED_BYTES_MAX {
+            let result = Value::resolve_val(self.program.expression(), &context);
+            return self.finish(result, row, use_result);
+        }
+        cost::begin(units_max(bytes), Some(Arc::clone(&self.metered.patterns)));
+        let result = Value::resolve_val(&self.metered.expression, &context);
+        if cost::end() {
+            return Err(self.too_much(bytes));
+        }
+        self.finish(result, row, use_result)
+    }
+
+    fn finish<T>(
+        &self,
+        result: Result<CowVal<'_, '_>, ExecutionError>,
+        row: &Row<'_>,
+        use_result: impl FnOnce(&dyn Val) -> Result<T, String>,
+    ) -> Result<T, String> {
         result.map_err(|error| self.explain(&error, row)).and_then(|result| use_result(result.as_ref())).map_err(cut)
+    }
+
+    fn too_much(&self, bytes: usize) -> String {
+        let source: String = self.source.chars().take(SHOWN_CHARS_MAX).collect();
+        let more = if source.len() < self.source.len() { "…" } else { "" };
+        let units = units_max(bytes);
+        cut(format!(
+            "`{source}{more}`: this takes more than the {units} units of work that an expression may take on a record of \
+             {bytes} bytes: loop over less, make two steps of it, or use a plugin"
+        ))
     }
 
     fn explain(&self, error: &ExecutionError, row: &Row<'_>) -> String {
@@ -204,15 +245,26 @@ struct Record<'r> {
     headers: Option<CelMap<'r>>,
 }
 
+impl Record<'_> {
+    /// Of the headers, when they are looked at.
+    fn header_bytes(&self) -> usize {
+        match self.headers {
+            Some(_) => self.row.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum(),
+            None => 0,
+        }
+    }
+}
+
 impl VariableResolver for Record<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         match variable {
             "value" => self.value.as_deref().map(CowVal::Borrowed),
             "headers" => self.headers.as_ref().map(|headers| CowVal::Borrowed(headers as &dyn Val)),
-            "key" => Some(match self.row.key {
-                Some(key) => text_or_bytes(key),
-                None => CowVal::owned(CelNull),
-            }),
+            // Looked at each time, and so charged each time; a name that is not found ends the evaluation.
+            "key" => match self.row.key {
+                Some(key) => cost::charge(key.len() as u64).ok().map(|()| text_or_bytes(key)),
+                None => Some(CowVal::owned(CelNull)),
+            },
             "timestamp" => Some(CowVal::owned(CelInt::from(self.row.timestamp))),
             "offset" => Some(CowVal::owned(CelInt::from(self.row.offset))),
             "partition" => Some(CowVal::owned(CelInt::from(i64::from(self.origin.partition)))),

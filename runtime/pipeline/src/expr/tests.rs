@@ -152,3 +152,95 @@ fn the_value_is_parsed_no_further_than_needed() {
     check("value.list.exists(x, x == value.b)", expect![[r#"Uses { value: Fields({"b", "list"}), headers: false }"#]]);
     check("headers.a == 'b'", expect!["Uses { value: None, headers: true }"]);
 }
+
+/// A few seconds each, or gigabytes, without a limit.
+#[test]
+fn work_without_end_is_refused() {
+    let check = |source: &str, value: &str| {
+        let expression = Expression::compile(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
+        let result = with_row(Some(value.as_bytes()), |row| expression.value(row, ORIGIN, &mut Vec::new()));
+        let error = result.expect_err(source);
+        assert!(error.contains("units of work") && error.contains("use a plugin"), "{source}: {error}");
+    };
+    let numbers = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+    check("value.all(a, value.all(b, value.all(c, a + b + c > 0)))", &numbers(300));
+    // Errors that a loop swallows do not carry it on.
+    check("value.exists(a, value.exists(b, value.exists(c, a + b + c > 'x')))", &numbers(300));
+    check("lists.range(1000000).size()", "");
+    check("lists.range(1000).map(a, lists.range(1000)).size()", "");
+    check(&format!("'a'{}", ".replace('a', 'aaaaaaaaaaaaaaaa')".repeat(8)), "");
+    check("lists.range(1000).map(x, '').join(value)", &"y".repeat(100_000));
+    check("value.map(x, value).size()", &numbers(3000));
+    check("value.map(x, {x: value, 'k': [value, value]}).size()", &numbers(3000));
+    check("value.distinct()", &numbers(20_000));
+    check("value.all(x, !(2 in value))", &numbers(3000));
+    check("value.indexOf(value + 'b')", &"a".repeat(100_000));
+    check("lists.range(2000).all(x, key + topic + value != '')", &"a".repeat(10_000));
+    check("lists.range(2000).all(x, value.matches('(a|aa)+$'))", &"a".repeat(10_000));
+}
+
+#[test]
+fn work_that_ends_is_done() {
+    let orders = |count: usize| {
+        let order = r#"{"name":"bolt","price":12.5,"tags":["small","steel"]}"#;
+        format!("[{}]", vec![order; count].join(","))
+    };
+    check("value.filter(o, o.price > 10.0 && 'steel' in o.tags).map(o, o.name).size()", &orders(1000), expect!["1000"]);
+    check("value.filter(a, value.exists(b, a.name == b.name)).size()", &orders(60), expect!["60"]);
+    check("value.map(o, o.price).distinct()", &orders(500), expect!["[12.5]"]);
+    check("value.map(o, o.name).sort().join('+').size()", &orders(100), expect!["499"]);
+    check("value.sortBy(o, o.price)[0].name", &orders(3), expect![[r#"bolt"#]]);
+    check("value.split(' ').map(w, w.replace('l', 'LL')).join('_')", "all is well", expect!["aLLLL_is_weLLLL"]);
+    check("value.replace('l', 'r', 1).replace('x', value)", "all", expect!["arl"]);
+    check("value.indexOf('is') + value.lastIndexOf(' ')", "all is well", expect!["10"]);
+    check("'%s at %.2f'.format([value[0].name, value[0].price])", &orders(1), expect!["bolt at 12.50"]);
+    check(
+        "[value.matches('^a.*l$'), matches(value, r'(\\w+ ){2}'), value.matches('x')]",
+        "all is well",
+        expect!["[true,true,false]"],
+    );
+    check("lists.range(3).map(math, string(math))", "", expect![[r#"["0","1","2"]"#]]);
+    check(
+        "value.matches('1')",
+        "1",
+        expect!["error: `value.matches('1')`: found no matching overload for 'matches' applied to '(int, string)'"],
+    );
+    // More places than a small record may do without counting in: the same answers.
+    check(&format!("size([value{}])", ", value".repeat(40)), "abc", expect!["41"]);
+}
+
+#[test]
+fn work_that_can_be_told_beforehand_is_refused_beforehand() {
+    let check = |source: &str, expect: Expect| {
+        let error = Expression::compile(source).unwrap_err();
+        expect.assert_eq(&format!("{} at {}", error.message, error.at));
+    };
+    // Less than 128 levels as it is written, and more with what charges.
+    check(
+        &format!("value{}", " + value".repeat(100)),
+        expect!["this goes deeper than 128 levels with what counts its work: make two steps of it at 0"],
+    );
+    check(
+        &format!("value{}", ".replace('a', 'b')".repeat(60)),
+        expect!["this goes deeper than 128 levels with what counts its work: make two steps of it at 0"],
+    );
+    check(
+        "value.all(a, a.all(b, b.all(c, c.all(d, d))))",
+        expect!["more than 3 loops one inside the other: use a plugin for this at 36"],
+    );
+    check(
+        "value.a.matches(value.b)",
+        expect!["the pattern of `matches` is a text in quotes: it is compiled before the first record at 15"],
+    );
+    check("value.a.matches('(unclosed')", expect!["the pattern cannot be read: unclosed group at 15"]);
+    check(
+        "value.a.matches('((a{100}){100}){100}')",
+        expect![[
+            r#"the pattern takes more than 128 KiB compiled: repeat less in it, or say `(?-u:\w)` for `\w` at 15"#
+        ]],
+    );
+    check(
+        &format!("true{}", " || key.matches('a')".repeat(17)),
+        expect!["more than 16 patterns: make two steps of it at 339"],
+    );
+}

@@ -143,6 +143,7 @@ apis! {
     61 DescribeTokens -> DescribeTokensAck;
     62 RotateToken -> RotateTokenAck;
     63 DeleteToken -> Done;
+    64 AlterToken -> AlterTokenAck;
 }
 
 /// The empty response.

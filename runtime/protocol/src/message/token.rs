@@ -1,4 +1,4 @@
-//! Tokens: create, describe, rotate, delete. All of it takes `admin:cluster`. A token's text is in the answer that
+//! Tokens: create, describe, alter, rotate, delete. All of it takes `admin:cluster`. A token's text is in the answer that
 //! made it and nowhere else: the broker keeps a hash.
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -43,6 +43,23 @@ pub struct TokenDescription {
     pub expires_at_ms: Option<i64>,
     /// The secret before the last rotation is accepted until then.
     pub previous_until_ms: Option<i64>,
+}
+
+/// Gives and takes rights of a token, in one step; the secret stays. Whoever is connected with it has the new ones from
+/// the next request on. Rights are in the form of [`CreateToken::rights`].
+#[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct AlterToken {
+    pub id: String,
+    /// Those it has already stay once.
+    pub grant: Vec<String>,
+    /// Taken before others are given; each must be there, as it was given.
+    pub revoke: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct AlterTokenAck {
+    /// All that it has now.
+    pub rights: Vec<String>,
 }
 
 /// Gives a token a new secret; the present one stays valid for a while, so that clients can be moved over.

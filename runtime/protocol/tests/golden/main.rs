@@ -123,6 +123,7 @@ fn error_codes_keep_their_numbers() {
         (UnsupportedVersion, 53),
         (LimitExceeded, 54),
         (TokenExists, 55),
+        (DuplicateSequence, 56),
         (Unauthenticated, 60),
         (Forbidden, 61),
         (DiskFull, 80),

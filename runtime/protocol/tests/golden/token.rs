@@ -22,5 +22,9 @@ pub(crate) fn rows() -> Vec<Row> {
         row(DescribeTokens { ids: vec!["billing".into()] }, DescribeTokensAck { tokens: vec![described] }),
         row(RotateToken { id: "billing".into(), grace_ms: 3_600_000 }, rotated),
         row(DeleteToken { id: "billing".into() }, Done),
+        row(
+            AlterToken { id: "billing".into(), grant: rights(), revoke: vec!["read:cluster".into()] },
+            AlterTokenAck { rights: rights() },
+        ),
     ]
 }

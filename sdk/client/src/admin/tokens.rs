@@ -1,10 +1,10 @@
-//! Tokens: create, list, describe, rotate, delete. All of it takes `admin:cluster`.
+//! Tokens: create, list, describe, alter, rotate, delete. All of it takes `admin:cluster`.
 
 use std::time::Duration;
 
 use millstream_protocol::Secret;
 use millstream_protocol::message::{
-    CreateToken, DeleteToken, DescribeTokens, RotateToken, RotateTokenAck, TokenDescription,
+    AlterToken, CreateToken, DeleteToken, DescribeTokens, RotateToken, RotateTokenAck, TokenDescription,
 };
 
 use super::Admin;
@@ -35,6 +35,18 @@ impl Admin {
     /// This client may not, or the broker can't be reached.
     pub async fn describe_token(&self, id: &str) -> Result<Option<TokenDescription>, Error> {
         Ok(self.link.call(&DescribeTokens { ids: vec![id.to_owned()] }).await?.tokens.into_iter().next())
+    }
+
+    /// Gives a token rights and takes others, in one step, and tells which it has then. Its secret stays; clients that
+    /// are connected with it have the new rights from their next request on.
+    ///
+    /// # Errors
+    /// There is none of this id, a right can't be read or is not there to be taken, this client may not, or the broker
+    /// can't be reached.
+    pub async fn alter_token(&self, id: &str, grant: &[&str], revoke: &[&str]) -> Result<Vec<String>, Error> {
+        let texts = |rights: &[&str]| rights.iter().map(|right| (*right).to_owned()).collect();
+        let request = AlterToken { id: id.to_owned(), grant: texts(grant), revoke: texts(revoke) };
+        Ok(self.call(&request).await?.rights)
     }
 
     /// Gives a token a new secret, told this once. The present one stays valid for `grace`, so that every client can

@@ -1,5 +1,9 @@
 //! A member's session: one task that sends heartbeats, keeps the assignment they bring, and joins again when
 //! the group forgot the member. The consumer looks at the assignment between two batches.
+//!
+//! The group counts a session from the last heartbeat that reached it. Here it is counted from when that heartbeat was
+//! *sent*, so it runs out here first, also for a process that was stopped: from then on nothing is handed out or
+//! committed until a heartbeat sent later is answered.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +40,8 @@ struct Shared {
 struct Session {
     member_id: String,
     generation: u32,
+    /// When the last heartbeat that was answered in this epoch was sent.
+    confirmed_at: Option<Instant>,
     /// Counts the times this member was thrown out and joined again.
     epoch: u64,
     /// What should be read.
@@ -64,7 +70,7 @@ impl Membership {
         });
         let sent_at = Instant::now();
         let ack = shared.link.retry(async || shared.beat().await).await?;
-        let interval = shared.take(ack);
+        let interval = shared.take(sent_at, ack);
         let task = tokio::spawn(Arc::clone(&shared).run(sent_at, interval));
         Ok(Membership { shared, task })
     }
@@ -113,6 +119,24 @@ impl Membership {
         }
     }
 
+    /// Whether the session has run out, so that another member may read and commit in this one's place.
+    pub(super) fn is_lapsed(&self) -> bool {
+        self.shared.lock().is_lapsed(Instant::now(), self.shared.session_timeout)
+    }
+
+    /// Waits until a heartbeat confirms a session that has run out, or until it is lost.
+    pub(super) async fn confirmed(&self) {
+        if !self.is_lapsed() {
+            return;
+        }
+        self.shared.report.notify_one();
+        while self.is_lapsed() && self.shared.lock().failed.is_none() {
+            self.shared.changed.notified().await;
+        }
+        // What else has changed is still to be looked at.
+        self.shared.changed.notify_one();
+    }
+
     pub(super) async fn changed(&self) {
         self.shared.changed.notified().await;
     }
@@ -137,6 +161,10 @@ impl Session {
     /// Thrown out: nothing may be read until the group gives it anew.
     fn lose(&mut self) {
         *self = Session { epoch: self.epoch + 1, ..Session::default() };
+    }
+
+    fn is_lapsed(&self, now: Instant, session_timeout: Duration) -> bool {
+        self.confirmed_at.is_some_and(|at| now.saturating_duration_since(at) >= session_timeout)
     }
 }
 
@@ -167,13 +195,20 @@ impl Shared {
         }
     }
 
-    /// Takes the answer over; returns when to send the next heartbeat.
-    fn take(&self, (epoch, ack): (u64, GroupHeartbeatAck)) -> Duration {
+    /// Takes over the answer to the heartbeat sent at `sent_at`; returns when to send the next one.
+    fn take(&self, sent_at: Instant, (epoch, ack): (u64, GroupHeartbeatAck)) -> Duration {
         let mut session = self.lock();
         let interval = Duration::from_millis(u64::from(ack.heartbeat_interval_ms.max(10)));
         if session.epoch != epoch {
             return Duration::ZERO;
         }
+        let now = Instant::now();
+        if session.is_lapsed(now, self.session_timeout) {
+            self.changed.notify_one();
+        }
+        session.confirmed_at = session.confirmed_at.max(Some(sent_at));
+        // The answer itself was too long on its way: it says what was, not what is.
+        let interval = if session.is_lapsed(now, self.session_timeout) { Duration::ZERO } else { interval };
         session.member_id = ack.member_id;
         session.generation = ack.generation;
         let target: BTreeSet<TopicPartition> = ack
@@ -204,7 +239,7 @@ impl Shared {
                 Ok(answer) => {
                     backoff.reset();
                     heard_at = sent_at;
-                    interval = self.take(answer);
+                    interval = self.take(sent_at, answer);
                 }
                 Err(error) if error.code() == ErrorCode::UnknownMember => {
                     tracing::info!(group = self.group, "the group does not know this member any more, joining again");

@@ -42,6 +42,8 @@ pub struct Consumer {
     membership: Option<Membership>,
     /// The life of the membership that the feed's partitions belong to.
     epoch: u64,
+    /// Read when the session had run out; handed out when it turns out to go on.
+    held: Option<(TopicPartition, Batch)>,
     /// Handed out and not committed: the next offset to read.
     delivered: BTreeMap<TopicPartition, i64>,
     auto_commit: Option<Duration>,
@@ -137,6 +139,7 @@ impl ConsumerBuilder {
             topics: self.topics,
             membership: None,
             epoch: 0,
+            held: None,
             delivered: BTreeMap::new(),
             auto_commit: self.auto_commit,
             committed_at: Instant::now(),
@@ -148,8 +151,14 @@ impl Consumer {
     /// The next records of any partition, in order per partition. Waits for them, and for a broker that is
     /// away; takes part in rebalances meanwhile. May be cancelled. Never `None`; after an error it may be
     /// called again.
+    ///
+    /// A consumer that was silent for longer than its session timeout (its process was stopped, or the broker away) gets
+    /// nothing until the group has said what is still its to read.
     pub async fn next(&mut self) -> Option<Result<Batch, Error>> {
         loop {
+            if let Some(membership) = &self.membership {
+                membership.confirmed().await;
+            }
             if let Err(error) = self.follow().await {
                 return Some(Err(error));
             }
@@ -158,17 +167,26 @@ impl Consumer {
             {
                 return Some(Err(error));
             }
-            let wait = self.auto_commit_due();
-            let found = tokio::select! {
-                biased;
-                () = changed(self.membership.as_ref()) => continue,
-                found = self.feed.next() => found,
-                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => continue,
-            };
-            return Some(found.map(|(key, batch)| {
+            if self.held.is_none() {
+                let wait = self.auto_commit_due();
+                let found = tokio::select! {
+                    biased;
+                    () = changed(self.membership.as_ref()) => continue,
+                    found = self.feed.next() => found,
+                    () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => continue,
+                };
+                match found {
+                    Ok(found) => self.held = Some(found),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            if self.membership.as_ref().is_some_and(Membership::is_lapsed) {
+                continue;
+            }
+            if let Some((key, batch)) = self.held.take() {
                 self.delivered.insert(key, batch.next_offset());
-                batch
-            }));
+                return Some(Ok(batch));
+            }
         }
     }
 
@@ -186,6 +204,7 @@ impl Consumer {
             // Thrown out: others may be reading these already.
             self.feed.assign(BTreeMap::new());
             self.delivered.clear();
+            self.held = None;
             self.epoch = epoch;
         }
         let revoked: Vec<TopicPartition> =
@@ -196,6 +215,7 @@ impl Consumer {
         for key in revoked {
             self.feed.remove(key);
             self.delivered.remove(&key);
+            self.held.take_if(|(held, _)| *held == key);
         }
         if let Some(membership) = &self.membership {
             membership.release(epoch, &target);
@@ -274,7 +294,11 @@ impl Consumer {
         let offsets: Vec<CommittedOffset> = self.delivered.iter().map(offset).collect();
         let committed = self.link.retry(async || {
             let (member_id, generation) = match &self.membership {
-                Some(membership) => membership.identity(self.epoch),
+                // A session that has run out commits nothing; lost, it has no name to commit with.
+                Some(membership) => {
+                    membership.confirmed().await;
+                    membership.identity(self.epoch)
+                }
                 None => (String::new(), 0),
             };
             let (group, offsets) = (self.group.clone(), offsets.clone());

@@ -179,6 +179,10 @@ impl Driver {
             payload.push(encoded.clone());
             batches.push(batch);
         }
+        if batches.is_empty() {
+            // A new producer id has closed the window.
+            return Ok(());
+        }
         self.submit(session, entries, payload, batches).await
     }
 
@@ -304,6 +308,6 @@ fn into_batch(filled: Filled) -> Batch {
         encoded: Encoded::Not(Box::new(filled.builder)),
         completion: filled.completion,
         opened_at: filled.opened_at,
-        sent: false,
+        sends: 0,
     }
 }

@@ -1,7 +1,9 @@
 //! One partition's batches on their way, without IO: which may be sent now, under which sequence number,
 //! and what an answer means for the others.
 //!
-//! Invariants: at most [`IN_FLIGHT_MAX`] batches are sent from the oldest unsettled one on, for the broker recognises the
+//! Invariants: under a producer id that the partition does not know yet, one batch is in flight until it is stored: the
+//! broker takes any sequence number from a producer that it does not know, so a second batch would be stored although the
+//! first was refused, and the order be lost. After that, at most [`IN_FLIGHT_MAX`] batches are sent from the oldest unsettled one on, for the broker recognises the
 //! repetition of no older one (answers may overtake each other); batches are sent in order of their numbers; a batch that may have been stored is sent again only with its producer id and sequence unchanged, and only
 //! after everything in flight was settled.
 
@@ -14,7 +16,7 @@ use millstream_protocol::batch::{self, BatchBuilder};
 use millstream_protocol::message::InitProducerAck;
 use millstream_protocol::{ErrorCode, ProducerId};
 
-use super::receipt::Completion;
+use super::receipt::{Completion, OFFSET_UNKNOWN};
 use crate::Error;
 use crate::link::is_stale;
 
@@ -41,8 +43,8 @@ pub(super) struct Batch {
     pub(super) records: i32,
     pub(super) completion: Arc<Completion>,
     pub(super) opened_at: Instant,
-    /// Whether the broker may have it.
-    pub(super) sent: bool,
+    /// How often it was sent under the sequence number that it has: from once on, the broker may have it.
+    pub(super) sends: u32,
 }
 
 pub(super) enum Encoded {
@@ -70,6 +72,8 @@ pub(super) struct Lane {
     in_flight: VecDeque<(u64, bool)>,
     identity: Option<Identity>,
     next_sequence: i32,
+    /// A batch of the current identity was stored: the broker counts its sequence.
+    known: bool,
     /// Batches from this number on belong to the current identity.
     identity_from: u64,
     /// The sequence has a gap after this batch: later ones need a new identity.
@@ -87,7 +91,12 @@ impl Lane {
 
     /// Whether an open batch may be taken: it would be sent at once.
     pub(super) fn is_free(&self) -> bool {
-        self.queue.is_empty() && self.returned.is_empty() && self.in_flight.len() < IN_FLIGHT_MAX
+        self.queue.is_empty() && self.returned.is_empty() && self.in_flight.len() < self.window()
+    }
+
+    /// Batches that may be in flight.
+    fn window(&self) -> usize {
+        if self.identity.is_some() && !self.known { 1 } else { IN_FLIGHT_MAX }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -96,7 +105,7 @@ impl Lane {
 
     /// The batch that may be sent now.
     pub(super) fn next(&self) -> Option<&Batch> {
-        if !self.returned.is_empty() || self.in_flight.len() >= IN_FLIGHT_MAX {
+        if !self.returned.is_empty() || self.in_flight.len() >= self.window() {
             return None;
         }
         self.queue.front()
@@ -117,6 +126,7 @@ impl Lane {
         self.identity = Some(identity);
         self.started = true;
         self.next_sequence = 0;
+        self.known = false;
         self.gap_after = None;
         self.identity_from = self.queue.front().map_or(self.identity_from, |next| next.number);
     }
@@ -139,12 +149,15 @@ impl Lane {
             }
             // Under an identity that was given up; not stored, or it would not be sent again.
             Encoded::Done(bytes) => match identity.filter(|identity| self.is_foreign(&batch, &bytes, *identity)) {
-                Some(identity) => batch::restamp(&bytes, identity.id, identity.epoch, self.sequence(batch.records)),
+                Some(identity) => {
+                    batch.sends = 0;
+                    batch::restamp(&bytes, identity.id, identity.epoch, self.sequence(batch.records))
+                }
                 None => bytes,
             },
         };
         batch.encoded = Encoded::Done(bytes);
-        batch.sent = true;
+        batch.sends += 1;
         Some((batch, spent))
     }
 
@@ -166,7 +179,13 @@ impl Lane {
         self.land(batch.number);
         let settled = match answer {
             Ok(offset) => {
+                self.known |= batch.number >= self.identity_from;
                 batch.completion.complete(Ok(offset));
+                Settled::Stored
+            }
+            // An earlier sending of it was stored, and its answer lost.
+            Err(error) if error.code() == ErrorCode::DuplicateSequence && batch.sends > 1 => {
+                batch.completion.complete(Ok(OFFSET_UNKNOWN));
                 Settled::Stored
             }
             Err(error) if error.code() == ErrorCode::OutOfOrderSequence => {
@@ -205,7 +224,7 @@ impl Lane {
     }
 
     fn fail(&mut self, batch: &Batch, error: &Error) {
-        if batch.sent {
+        if batch.sends > 0 {
             self.gap_after = self.gap_after.max(Some(batch.number));
         }
         batch.completion.complete(Err(error.clone()));

@@ -7,10 +7,14 @@ use std::task::{Context, Poll, Waker};
 
 use crate::Error;
 
+/// Of a record that is stored, the broker no longer knows where.
+pub(super) const OFFSET_UNKNOWN: i64 = -1;
+
 /// Where a record was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Delivered {
     pub partition: u32,
+    /// -1 when it is stored and the broker no longer knows where: its answer was lost, and the repetition came late.
     pub offset: i64,
 }
 
@@ -66,7 +70,8 @@ impl Receipt {
     pub fn try_result(&self) -> Option<Result<Delivered, Error>> {
         let result = self.completion.result.get()?;
         let partition = self.completion.partition;
-        Some(result.clone().map(|base| Delivered { partition, offset: base + i64::from(self.index) }))
+        let offset = |base| if base == OFFSET_UNKNOWN { base } else { base + i64::from(self.index) };
+        Some(result.clone().map(|base| Delivered { partition, offset: offset(base) }))
     }
 }
 
