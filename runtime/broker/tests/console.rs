@@ -257,13 +257,7 @@ async fn a_broker_that_drains_says_so() {
     let topic = client.create("orders", 1).await;
     let address = http(&broker);
     // A fetch that waits for records keeps the drain for a while.
-    let request = Fetch {
-        topic,
-        partition: PartitionIndex(0),
-        offset: Offset(0),
-        bytes_max: 1 << 20,
-        wait_ms: 30_000,
-    };
+    let request = Fetch { topic, partition: PartitionIndex(0), offset: Offset(0), bytes_max: 1 << 20, wait_ms: 30_000 };
     let waiting = client.rpc.submit(&request, Vec::new()).await.unwrap();
     client.rpc.call(&ClusterStatus).await.unwrap();
     let stopping = tokio::spawn(broker.shutdown());

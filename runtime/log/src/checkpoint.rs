@@ -207,3 +207,41 @@ pub(crate) fn faults(file: &[u8]) -> Vec<(u64, String)> {
     }
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryStorage;
+
+    #[test]
+    fn the_state_on_the_disk_is_never_written_over() {
+        let storage = MemoryStorage::new();
+        let slots = || {
+            let bytes = storage.get(CHECKPOINT).unwrap();
+            [0, SLOT_DISTANCE].map(|at| decode(&bytes[at..]).unwrap().1.start.0)
+        };
+        let checkpoint = Checkpoint::open(&storage, State::default()).unwrap();
+        let set = |checkpoint: &Checkpoint, sync, start| {
+            checkpoint.update(sync, |state| state.start = Offset(start)).unwrap();
+        };
+        let check = |checkpoint: &Checkpoint, durable: i64, newest: i64| {
+            assert!(slots().contains(&durable) && slots().contains(&newest), "{:?}", slots());
+            assert_eq!(checkpoint.state().start.0, newest);
+        };
+        set(&checkpoint, true, 7);
+        for start in 8..12 {
+            set(&checkpoint, false, start);
+            check(&checkpoint, 7, start);
+        }
+        set(&checkpoint, true, 12);
+        set(&checkpoint, false, 13);
+        check(&checkpoint, 12, 13);
+        // What is read is not known to be on the disk: it is put there before the other slot is touched.
+        let again = Checkpoint::open(&storage, State::default()).unwrap();
+        assert_eq!(again.state().start.0, 13);
+        set(&again, false, 14);
+        check(&again, 13, 14);
+        set(&again, false, 15);
+        check(&again, 13, 15);
+    }
+}
