@@ -210,6 +210,7 @@ async fn tick(topics: Arc<Topics>, metadata: Metadata, observer: Arc<Observer>) 
         observer.tick(now_ms(), Instant::now());
         // A store that hangs must not keep the shards from their ticks.
         let _ = tokio::time::timeout(Duration::from_secs(1), metadata.try_again()).await;
+        topics.take_back();
     }
 }
 

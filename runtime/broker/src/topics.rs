@@ -37,8 +37,9 @@ pub struct Topics {
     limits: Limits,
     stats: Arc<Stats>,
     partitions: DashMap<TopicPartition, Arc<Partition>>,
-    /// Creating, altering and deleting happen one at a time.
-    changing: Mutex<()>,
+    /// Creating, altering and deleting happen one at a time. Holds topics whose creation failed and could not be taken
+    /// back either, as on a full disk.
+    changing: Mutex<Vec<Topic>>,
 }
 
 impl Topics {
@@ -57,7 +58,7 @@ impl Topics {
             limits: config.limits.clone(),
             stats,
             partitions: DashMap::new(),
-            changing: Mutex::new(()),
+            changing: Mutex::default(),
         }
     }
 
@@ -144,7 +145,8 @@ impl Topics {
 
     /// [`Topics::create`], for internal topics too.
     pub(crate) async fn create_any(&self, request: &CreateTopic, internal: bool) -> Result<CreateTopicAck, Failure> {
-        let _changing = self.changing.lock().await;
+        let mut unmade = self.changing.lock().await;
+        self.take_back_locked(&mut unmade).await;
         if let Some(known) = self.metadata.state().topic(&request.name).filter(|_| request.if_not_exists) {
             return Ok(CreateTopicAck { id: known.id, created: false, partitions: known.partitions });
         }
@@ -167,10 +169,32 @@ impl Topics {
         self.metadata.submit(command).await?;
         let topic = self.topic(&request.name)?;
         if let Err(failure) = self.open_new(&topic, 0).await {
-            self.delete_locked(&topic).await?;
+            unmade.push(topic);
+            self.take_back_locked(&mut unmade).await;
             return Err(failure);
         }
         Ok(CreateTopicAck { id, created: true, partitions: topic.partitions })
+    }
+
+    /// Deletes topics whose creation failed. Those that can't be deleted either wait for the next time.
+    async fn take_back_locked(&self, unmade: &mut Vec<Topic>) {
+        while let Some(topic) = unmade.last() {
+            let exists = self.metadata.state().topic_by_id(topic.id).is_some();
+            if exists && let Err(error) = self.delete_locked(topic).await {
+                tracing::warn!(topic = topic.name, %error, "a topic that could not be made can't be deleted yet");
+                return;
+            }
+            self.remove_files(topic.id).await;
+            unmade.pop();
+        }
+    }
+
+    /// Tries again to delete topics whose creation failed, in the background.
+    pub(crate) fn take_back(self: &Arc<Self>) {
+        if self.changing.try_lock().is_ok_and(|unmade| !unmade.is_empty()) {
+            let topics = Arc::clone(self);
+            tokio::spawn(async move { topics.take_back_locked(&mut *topics.changing.lock().await).await });
+        }
     }
 
     /// Adds partitions, changes settings.

@@ -308,6 +308,11 @@ impl Producer {
                             sent.acked(self.number, self.idempotent, batch.first + record, offset);
                         }
                     }
+                    Err(failure) if failure.code == ErrorCode::DuplicateSequence => {
+                        // It is stored, and nobody remembers where: a repetition older than the window.
+                        lane.open.remove(place);
+                        lane.proven = true;
+                    }
                     Err(failure) if failure.code == ErrorCode::UnknownTopic => {
                         // Of what went there, nothing is anywhere any more.
                         lane.id = None;
