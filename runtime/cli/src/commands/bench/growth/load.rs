@@ -5,6 +5,8 @@ use anyhow::Result;
 use futures_util::future::try_join_all;
 use millstream_client::{Client, Consumer};
 use millstream_protocol::message::{ApplyPipeline, CreateTopic, TopicConfig};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::commands::bench::broker::Broker;
 use crate::commands::bench::values::Values;
@@ -34,16 +36,17 @@ const SEGMENT_BYTES: u64 = 64 * 1024;
 #[derive(Default)]
 pub(super) struct Held {
     clients: Vec<Client>,
-    consumers: Vec<Consumer>,
+    /// They poll, as consumers do: what a member does not fetch it does not let go either.
+    consumers: JoinSet<()>,
+    /// Dropped when they are to leave.
+    stay: Option<watch::Sender<()>>,
 }
 
 impl Held {
     /// Says goodbye, so that the broker need not find out.
     pub(super) async fn close(self) {
-        for consumer in self.consumers {
-            // The group notices by itself otherwise.
-            consumer.close().await.ok();
-        }
+        drop(self.stay);
+        self.consumers.join_all().await;
         for client in self.clients {
             client.close().await;
         }
@@ -114,8 +117,25 @@ async fn members(broker: &Broker, n: u32) -> Result<Held> {
         held.clients.push(broker.client().await?);
     }
     let joining = held.clients.iter().map(|client| client.consumer("millstream-bench").topics([TOPIC]).subscribe());
-    held.consumers = try_join_all(joining).await?;
+    let (stay, leave) = watch::channel(());
+    for consumer in try_join_all(joining).await? {
+        held.consumers.spawn(poll(consumer, leave.clone()));
+    }
+    held.stay = Some(stay);
     Ok(held)
+}
+
+/// Until its end is wished for.
+async fn poll(mut consumer: Consumer, mut leave: watch::Receiver<()>) {
+    loop {
+        tokio::select! {
+            // Nobody writes to this topic; an error is tried again by the consumer.
+            _ = consumer.next() => {}
+            _ = leave.changed() => break,
+        }
+    }
+    // The group notices by itself otherwise.
+    consumer.close().await.ok();
 }
 
 async fn pipelines(broker: &Broker, n: u32) -> Result<Held> {
