@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use millstream_protocol::Columns;
 use wasmtime::component::Func;
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::call::{Budget, Call, refused};
+use crate::courtesy;
 use crate::failure::Failure;
 use crate::limits::{Limits, MESSAGE_BYTES_MAX, OUTPUTS_MAX, cut};
 use crate::logger::Logger;
@@ -107,6 +108,10 @@ pub(crate) struct State {
     aborted: Option<Failure>,
     /// Filled in while a call is measured.
     pub(crate) timing: Option<Timing>,
+    /// Of the call at hand, after the first look at the clock.
+    ticks_left: u64,
+    /// The call at hand took longer than a quick one may.
+    slow: bool,
 }
 
 /// Where the time of a call went.
@@ -139,10 +144,14 @@ impl Instance {
             limits,
             aborted: None,
             timing: None,
+            ticks_left: 0,
+            slow: false,
         };
         let mut store = Store::new(plugin.engine().wasmtime(), state);
         store.limiter(|state| &mut state.limiter);
-        store.set_epoch_deadline(Ticker::ticks(init_ms));
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().time_is_up()));
+        let quick = store.data_mut().begin_time(init_ms);
+        store.set_epoch_deadline(quick);
         let running = plugin.engine().running();
         let process = init(&plugin, &mut store, &config_json).map_err(|problem| match problem {
             InitProblem::Guest(message) => Failure::Init { message: cut(&message, MESSAGE_BYTES_MAX).to_owned() },
@@ -175,13 +184,19 @@ impl Instance {
         state.call.begin(input, std::mem::take(into), budget);
         state.limiter.begin();
         state.logger.begin();
-        self.store.set_epoch_deadline(Ticker::ticks(batch_ms));
+        let quick = state.begin_time(batch_ms);
+        self.store.set_epoch_deadline(quick);
         let running = self.plugin.engine().running();
         let returned = call(&self.process, &mut self.store, input);
         drop(running);
         let state = self.store.data_mut();
         *into = state.call.end();
         state.logger.flush();
+        match returned {
+            Ok(_) if !state.slow => courtesy::release(),
+            // Crash after crash takes a core as an endless loop does.
+            _ => courtesy::confine(),
+        }
         let failure = match returned {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(GuestFailure { index, message })) => {
@@ -259,6 +274,24 @@ fn init(plugin: &Plugin, store: &mut Store<State>, config_json: &str) -> Result<
 }
 
 impl State {
+    /// A call begins that may take so long; gives the ticks until the first look at the clock.
+    fn begin_time(&mut self, ms: u64) -> u64 {
+        let ticks = Ticker::ticks(ms);
+        let quick = ticks.min(courtesy::QUICK_TICKS);
+        (self.ticks_left, self.slow) = (ticks - quick, false);
+        quick
+    }
+
+    /// The ticks that were given are over.
+    fn time_is_up(&mut self) -> UpdateDeadline {
+        self.slow = true;
+        courtesy::confine();
+        match std::mem::take(&mut self.ticks_left) {
+            0 => UpdateDeadline::Interrupt,
+            ticks => UpdateDeadline::Continue(ticks),
+        }
+    }
+
     fn budget(&self, records: usize) -> Budget {
         let by_input = self.limits.output_bytes_per_record.saturating_mul(records);
         Budget { records: self.limits.output_records, bytes: by_input.min(self.limits.output_bytes) }

@@ -16,6 +16,7 @@ mod compiler;
 mod component;
 mod cost;
 mod counts;
+mod courtesy;
 mod engine;
 mod failure;
 mod instance;
