@@ -217,7 +217,7 @@ impl Inspector<'_> {
                 let reason = "it does not fit the log; made again from it";
                 self.mended.push(Finding::derived(Kind::TimeIndex.name(segment.base), 0, reason));
             }
-            if let Some((position, reason)) = self.scan_one(segment, false)? {
+            if let Some((position, reason)) = self.scan_one(segment)? {
                 return Err(pinpoint(segment, position, reason));
             }
         }
@@ -372,7 +372,7 @@ impl Inspector<'_> {
             let expected = at.checked_sub(1).filter(|before| *before >= from).map(|before| segments[before].end);
             let stop = match expected.filter(|expected| *expected != segments[at].base) {
                 Some(expected) => Some((0, format!("the segment begins where offset {expected} belongs"))),
-                None => self.scan_one(&mut segments[at], true)?,
+                None => self.scan_one(&mut segments[at])?,
             };
             let segment = &mut segments[at];
             let Some((position, reason)) = stop else {
@@ -418,16 +418,14 @@ impl Inspector<'_> {
         Err(corrupt(segment, valid, format!("the file ends here, but {vouched} bytes had been synced")))
     }
 
-    /// Walks a segment from its beginning and makes its indexes. Returns where it stops making sense.
-    fn scan_one(&mut self, segment: &mut Found, checked: bool) -> Result<Option<(u64, String)>, Error> {
+    /// Walks a segment from its beginning and makes its indexes. Returns where it stops making sense. Checksums count: a
+    /// header that rotted would otherwise make its own index, and nothing would contradict it.
+    fn scan_one(&mut self, segment: &mut Found) -> Result<Option<(u64, String)>, Error> {
         let file = Arc::clone(&segment.file);
         let (index, mut indexer) =
             (LiveIndex::new(segment.base), Indexer::new(segment.base, self.config.index_interval_bytes));
         let epochs = self.epochs.clone();
-        let walk = match checked {
-            true => Walk::checked(&*file, 0, segment.size, Some(segment.base)),
-            false => Walk::headers(&*file, 0, segment.size, Some(segment.base)),
-        };
+        let walk = Walk::checked(&*file, 0, segment.size, Some(segment.base));
         let mut walk = walk.with_epochs(epochs.as_ref());
         segment.end = segment.base;
         let stop = loop {

@@ -7,7 +7,7 @@ mod support;
 
 use bytes::Bytes;
 use millstream_log::{Error, Log, MemoryStorage, Storage};
-use millstream_protocol::batch::BatchHeader;
+use millstream_protocol::batch::{BatchHeader, split_batches};
 use millstream_protocol::{LeaderEpoch, Offset};
 use support::{append, batch, fill, open, read_all, small, sync};
 
@@ -256,4 +256,17 @@ fn segments_and_positions_are_named() {
     storage.put(name, bytes);
     let error = Log::open(storage, small(), 0).unwrap_err().to_string();
     assert!(error.starts_with(&format!("{name}: damaged at byte {second}: checksum mismatch")), "{error}");
+}
+
+#[test]
+fn a_header_that_rots_does_not_make_its_own_index() {
+    let (storage, _) = written(40, 40);
+    let name = &logs(&storage)[0];
+    let mut bytes = storage.get(name).unwrap();
+    let batches = split_batches(&Bytes::from(bytes.clone())).map(|split| split.unwrap().1.len()).collect::<Vec<_>>();
+    let last: usize = batches[..batches.len() - 1].iter().sum();
+    // The largest timestamp of the segment's last batch, which the time index names, becomes older than the others.
+    bytes[last + 35..last + 43].copy_from_slice(&0_i64.to_be_bytes());
+    storage.put(name, bytes);
+    check_refused(&storage, name);
 }
