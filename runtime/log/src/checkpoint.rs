@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millstream_protocol::Offset;
 
 use crate::names::CHECKPOINT;
-use crate::storage::{File, Storage, read_file, replace_file, write_all_at};
+use crate::storage::{File, Storage, replace_file, write_all_at};
 
 const MAGIC: [u8; 4] = *b"MSCK";
 const VERSION: u16 = 1;
@@ -66,16 +66,11 @@ struct Current {
 }
 
 impl Checkpoint {
-    /// What a log's folder says; `None` when there is no file or no valid slot.
-    pub(crate) fn load(storage: &dyn Storage) -> io::Result<Option<State>> {
-        Ok(newest(&read_file(storage, CHECKPOINT)?.unwrap_or_default()).map(|current| current.state))
-    }
-
-    /// Opens the file; a damaged one is replaced, durably, by the slot that is left, or by `fallback`.
-    pub(crate) fn open(storage: &dyn Storage, fallback: State) -> io::Result<Self> {
-        let bytes = read_file(storage, CHECKPOINT)?.unwrap_or_default();
-        let mut current = newest(&bytes).unwrap_or(Current { state: fallback, ..Current::default() });
-        let replaced = !faults(&bytes).is_empty();
+    /// Opens the file, which holds `bytes` (none when there is no file); a damaged one is replaced, durably, by the slot
+    /// that is left, or by `fallback`.
+    pub(crate) fn open(storage: &dyn Storage, bytes: &[u8], fallback: State) -> io::Result<Self> {
+        let mut current = newest(bytes).unwrap_or(Current { state: fallback, ..Current::default() });
+        let replaced = !faults(bytes).is_empty();
         if replaced {
             // As if the state had been written twice.
             let (older, newer) = (current.sequence, current.sequence + 1);
@@ -182,6 +177,11 @@ fn at<const N: usize>(slot: &[u8; SLOT_LEN], from: usize) -> [u8; N] {
     *slot[from..].first_chunk().expect("the fields lie within the slot")
 }
 
+/// What a file says; `None` when it has no valid slot.
+pub(crate) fn state_of(file: &[u8]) -> Option<State> {
+    newest(file).map(|current| current.state)
+}
+
 fn newest(file: &[u8]) -> Option<Current> {
     let read = |slot: usize| {
         let (sequence, state) = decode(file.get(slot * SLOT_DISTANCE..)?)?;
@@ -220,7 +220,7 @@ mod tests {
             let bytes = storage.get(CHECKPOINT).unwrap();
             [0, SLOT_DISTANCE].map(|at| decode(&bytes[at..]).unwrap().1.start.0)
         };
-        let checkpoint = Checkpoint::open(&storage, State::default()).unwrap();
+        let checkpoint = Checkpoint::open(&storage, &[], State::default()).unwrap();
         let set = |checkpoint: &Checkpoint, sync, start| {
             checkpoint.update(sync, |state| state.start = Offset(start)).unwrap();
         };
@@ -237,7 +237,7 @@ mod tests {
         set(&checkpoint, false, 13);
         check(&checkpoint, 12, 13);
         // What is read is not known to be on the disk: it is put there before the other slot is touched.
-        let again = Checkpoint::open(&storage, State::default()).unwrap();
+        let again = Checkpoint::open(&storage, &storage.get(CHECKPOINT).unwrap(), State::default()).unwrap();
         assert_eq!(again.state().start.0, 13);
         set(&again, false, 14);
         check(&again, 13, 14);

@@ -28,7 +28,27 @@ pub(crate) struct Epochs {
 impl Epochs {
     /// `None` when there is no file or it is damaged.
     pub(crate) fn load(storage: &dyn Storage) -> io::Result<Option<Self>> {
-        Ok(read_file(storage, EPOCHS)?.and_then(|file| decode(&file)))
+        Ok(read_file(storage, EPOCHS)?.and_then(|file| Epochs::decode(&file)))
+    }
+
+    /// `None` when it is damaged.
+    pub(crate) fn decode(file: &[u8]) -> Option<Epochs> {
+        let (body, crc) = file.split_last_chunk::<4>()?;
+        let (head, entries) = body.split_first_chunk::<10>()?;
+        let mut version_and_count = MAGIC.to_vec();
+        version_and_count.extend_from_slice(&VERSION.to_be_bytes());
+        version_and_count.extend_from_slice(&u32::try_from(entries.len() / ENTRY_LEN).ok()?.to_be_bytes());
+        if crc32c::crc32c(body) != u32::from_be_bytes(*crc)
+            || head[..] != version_and_count
+            || !entries.len().is_multiple_of(ENTRY_LEN)
+        {
+            return None;
+        }
+        let entry = |entry: &[u8]| {
+            let epoch = LeaderEpoch(i32::from_be_bytes(*entry.first_chunk().expect("an entry has 12 bytes")));
+            (epoch, Offset(i64::from_be_bytes(*entry[4..].first_chunk().expect("an entry has 12 bytes"))))
+        };
+        Some(Epochs { entries: entries.chunks_exact(ENTRY_LEN).map(entry).collect() })
     }
 
     pub(crate) fn save(&self, storage: &dyn Storage) -> io::Result<()> {
@@ -79,23 +99,4 @@ impl Epochs {
     pub(crate) fn cut(&mut self, end: Offset) {
         self.entries.retain(|(_, start)| *start < end);
     }
-}
-
-fn decode(file: &[u8]) -> Option<Epochs> {
-    let (body, crc) = file.split_last_chunk::<4>()?;
-    let (head, entries) = body.split_first_chunk::<10>()?;
-    let mut version_and_count = MAGIC.to_vec();
-    version_and_count.extend_from_slice(&VERSION.to_be_bytes());
-    version_and_count.extend_from_slice(&u32::try_from(entries.len() / ENTRY_LEN).ok()?.to_be_bytes());
-    if crc32c::crc32c(body) != u32::from_be_bytes(*crc)
-        || head[..] != version_and_count
-        || !entries.len().is_multiple_of(ENTRY_LEN)
-    {
-        return None;
-    }
-    let entry = |entry: &[u8]| {
-        let epoch = LeaderEpoch(i32::from_be_bytes(*entry.first_chunk().expect("an entry has 12 bytes")));
-        (epoch, Offset(i64::from_be_bytes(*entry[4..].first_chunk().expect("an entry has 12 bytes"))))
-    };
-    Some(Epochs { entries: entries.chunks_exact(ENTRY_LEN).map(entry).collect() })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use millstream_protocol::{Offset, mutant};
 
-use crate::checkpoint::{self, Checkpoint, State};
+use crate::checkpoint::{self, State};
 use crate::config::Config;
 use crate::epochs::Epochs;
 use crate::error::Error;
@@ -34,6 +34,8 @@ pub(crate) struct Inspection {
     pub(crate) torn: Option<Torn>,
     /// Files that do not belong to what is kept.
     pub(crate) leftovers: Vec<String>,
+    /// The file's bytes; none when there is no file.
+    pub(crate) checkpoint: Vec<u8>,
     pub(crate) scanned_bytes: u64,
     /// Damage that is not in the records.
     pub(crate) mended: Vec<Finding>,
@@ -78,17 +80,17 @@ struct Inspector<'a> {
 /// `Corrupt`, or the storage's.
 pub(crate) fn inspect(storage: &dyn Storage, config: &Config, now_ms: i64) -> Result<Inspection, Error> {
     let names = storage.list().map_err(|e| Error::io("the folder", e))?;
-    let saved = Checkpoint::load(storage).map_err(|e| Error::io(CHECKPOINT, e))?;
-    let mut bases: Vec<Offset> = of_kind(&names, Kind::Log).collect();
-    bases.sort_unstable();
+    let checkpoint = read_file(storage, CHECKPOINT).map_err(|e| Error::io(CHECKPOINT, e))?;
+    let saved = checkpoint.as_deref().and_then(checkpoint::state_of);
+    let bases = names::of_kind(&names, Kind::Log);
     let first = bases.first().copied().unwrap_or_default();
     let strict = saved.is_none();
     let state = saved.unwrap_or(State { start: first, ..State::default() });
     let epochs = Epochs::load(storage).map_err(|e| Error::io(EPOCHS, e))?;
     let snapshot = Snapshot::default();
     let mut mended = Vec::new();
-    if let Some(bytes) = read_file(storage, CHECKPOINT).map_err(|e| Error::io(CHECKPOINT, e))? {
-        let faults = checkpoint::faults(&bytes).into_iter();
+    if let Some(bytes) = &checkpoint {
+        let faults = checkpoint::faults(bytes).into_iter();
         mended.extend(faults.map(|(position, reason)| Finding::derived(CHECKPOINT, position, reason)));
     }
     if epochs.is_none() && names.iter().any(|name| name == EPOCHS) {
@@ -108,11 +110,8 @@ pub(crate) fn inspect(storage: &dyn Storage, config: &Config, now_ms: i64) -> Re
     });
     let stray: Vec<String> = stray.cloned().collect();
     inspection.leftovers.extend(stray);
+    inspection.checkpoint = checkpoint.unwrap_or_default();
     Ok(inspection)
-}
-
-fn of_kind(names: &[String], wanted: Kind) -> impl Iterator<Item = Offset> {
-    names.iter().filter_map(move |name| names::parse(name).filter(|(_, kind)| *kind == wanted).map(|(base, _)| base))
 }
 
 impl Inspector<'_> {
@@ -162,6 +161,7 @@ impl Inspector<'_> {
             clean: intact,
             torn,
             leftovers: Vec::new(),
+            checkpoint: Vec::new(),
             scanned_bytes: self.scanned_bytes,
             mended: self.mended,
             snapshots: self.snapshots,
@@ -273,8 +273,8 @@ impl Inspector<'_> {
     /// The newest usable snapshot within the batches that are there; without one, producers are those of all
     /// batches. An older one would lack what was sent between.
     fn load_producers(&mut self, names: &[String], within: RangeInclusive<Offset>) -> Result<(), Error> {
-        let mut candidates: Vec<Offset> = of_kind(names, Kind::Snapshot).filter(|at| within.contains(at)).collect();
-        candidates.sort_unstable();
+        let mut candidates = names::of_kind(names, Kind::Snapshot);
+        candidates.retain(|at| within.contains(at));
         for offset in candidates.into_iter().rev() {
             let name = Kind::Snapshot.name(offset);
             let bytes = read_file(self.storage, &name).map_err(|e| Error::io(name, e))?;

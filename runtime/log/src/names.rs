@@ -40,6 +40,14 @@ impl Kind {
     }
 }
 
+/// The offsets of the files of one kind, ascending.
+pub(crate) fn of_kind(names: &[String], wanted: Kind) -> Vec<Offset> {
+    let parsed = names.iter().filter_map(|name| parse(name));
+    let mut offsets: Vec<Offset> = parsed.filter(|(_, kind)| *kind == wanted).map(|(offset, _)| offset).collect();
+    offsets.sort_unstable();
+    offsets
+}
+
 /// What a file name says; `None` for files of others.
 pub(crate) fn parse(name: &str) -> Option<(Offset, Kind)> {
     let (digits, extension) = name.split_once('.')?;

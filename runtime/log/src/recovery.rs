@@ -42,11 +42,17 @@ pub struct Recovery {
 
 pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> Result<(Log<S>, Recovery), Error> {
     let mut found = inspect(&*storage, &config, now_ms)?;
+    let secured = secure_checkpoint(&*storage, &found)?;
     let recovery = carry_out(&*storage, &mut found)?;
     let begins = found.segments.is_empty();
     let (segments, active) = build(&*storage, &config, &mut found.segments, (found.end, now_ms))?;
-    let checkpoint = Checkpoint::open(&*storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
-    if begins && !checkpoint.replaced {
+    let is_secured = secured.is_some();
+    let checkpoint = match secured {
+        Some(checkpoint) => checkpoint,
+        None => open_checkpoint(&*storage, &found)?,
+    };
+    // One that is written anew brings the segment's name to the disk with its own.
+    if begins && (is_secured || !checkpoint.replaced) {
         storage.sync_dir().map_err(|e| Error::io("the folder", e))?;
     }
     let mark = Mark { segment: active.segment.base, position: active.segment.size(), offset: found.end };
@@ -83,11 +89,21 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
     Ok((log, recovery))
 }
 
-fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<Recovery, Error> {
-    if !found.clean && !found.leftovers.is_empty() && !mutant!("recovery-believes-the-cache") {
-        let checkpoint = Checkpoint::open(storage, found.state).map_err(|e| Error::io(CHECKPOINT, e))?;
-        checkpoint.secure().map_err(|e| Error::io(CHECKPOINT, e))?;
+fn open_checkpoint(storage: &dyn Storage, found: &Inspection) -> Result<Checkpoint, Error> {
+    Checkpoint::open(storage, &found.checkpoint, found.state).map_err(|e| Error::io(CHECKPOINT, e))
+}
+
+/// Opens the checkpoint and makes it durable, where files are to be deleted because of it.
+fn secure_checkpoint(storage: &dyn Storage, found: &Inspection) -> Result<Option<Checkpoint>, Error> {
+    if found.clean || found.leftovers.is_empty() || mutant!("recovery-believes-the-cache") {
+        return Ok(None);
     }
+    let checkpoint = open_checkpoint(storage, found)?;
+    checkpoint.secure().map_err(|e| Error::io(CHECKPOINT, e))?;
+    Ok(Some(checkpoint))
+}
+
+fn carry_out(storage: &dyn Storage, found: &mut Inspection) -> Result<Recovery, Error> {
     // From the last to the first, so that a crash never leaves a gap before a segment.
     found.leftovers.sort_unstable();
     for name in found.leftovers.iter().rev() {

@@ -7,7 +7,7 @@ use std::io;
 use millstream_protocol::Offset;
 use millstream_protocol::batch::BatchHeader;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::epochs::Epochs;
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::finding::FindingKind;
 use crate::index::{Indexer, LiveIndex};
 use crate::log::Log;
 use crate::names::{self, CHECKPOINT, EPOCHS, Kind};
-use crate::storage::{Storage, delete_if_there, replace_file};
+use crate::storage::{Storage, delete_if_there, read_file, replace_file};
 use crate::verify::{Report, verify};
 use crate::walk::{Step, Walk};
 
@@ -59,13 +59,14 @@ fn mend(storage: &dyn Storage, name: &str, config: &Config) -> io::Result<Option
     match (name, names::parse(name)) {
         (CHECKPOINT, _) => {
             // Without a valid slot, the opening takes the log whole or not at all.
-            let Some(state) = Checkpoint::load(storage)? else { return Ok(None) };
-            Checkpoint::open(storage, state)?;
+            let bytes = read_file(storage, CHECKPOINT)?.unwrap_or_default();
+            let Some(state) = checkpoint::state_of(&bytes) else { return Ok(None) };
+            Checkpoint::open(storage, &bytes, state)?;
             Ok(Some(format!("{name}: written anew, both slots as the valid one")))
         }
         (EPOCHS, _) => {
             let mut epochs = Epochs::default();
-            for (base, _) in segments(storage)? {
+            for base in names::of_kind(&storage.list()?, Kind::Log) {
                 let whole = each_batch(storage, base, |_, header| {
                     epochs.assign(header.leader_epoch, header.base_offset).is_ok()
                 });
@@ -89,13 +90,6 @@ fn mend(storage: &dyn Storage, name: &str, config: &Config) -> io::Result<Option
         }
         _ => Ok(None),
     }
-}
-
-fn segments(storage: &dyn Storage) -> io::Result<Vec<(Offset, Kind)>> {
-    let mut logs: Vec<_> = storage.list()?.iter().filter_map(|name| names::parse(name)).collect();
-    logs.retain(|(_, kind)| *kind == Kind::Log);
-    logs.sort_unstable_by_key(|(base, _)| *base);
-    Ok(logs)
 }
 
 /// The indexes that a segment's batches make; `None` when it is damaged.

@@ -6,7 +6,7 @@ use std::io;
 use millstream_protocol::Offset;
 use millstream_protocol::batch::{BatchHeader, HEADER_LEN, check_batch};
 
-use crate::checkpoint::{self, Checkpoint, State};
+use crate::checkpoint::{self, State};
 use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::finding::{Finding, FindingKind};
@@ -92,7 +92,7 @@ impl Verifier<'_> {
         for (position, reason) in checkpoint::faults(&bytes) {
             self.find(Finding::derived(CHECKPOINT, position, reason));
         }
-        self.state = Checkpoint::load(self.storage).map_err(|e| Error::io(CHECKPOINT, e))?;
+        self.state = checkpoint::state_of(&bytes);
         Ok(())
     }
 
@@ -110,9 +110,7 @@ impl Verifier<'_> {
     }
 
     fn segments(&mut self) -> Result<Vec<Surveyed>, Error> {
-        let logs = self.names.iter().filter_map(|name| names::parse(name)).filter(|(_, kind)| *kind == Kind::Log);
-        let mut bases: Vec<Offset> = logs.map(|(base, _)| base).collect();
-        bases.sort_unstable();
+        let bases = names::of_kind(&self.names, Kind::Log);
         let epochs = Epochs::load(self.storage).map_err(|e| Error::io(EPOCHS, e))?;
         let mut segments = Vec::with_capacity(bases.len());
         for (at, base) in bases.iter().enumerate() {
@@ -188,7 +186,9 @@ impl Verifier<'_> {
             }
             // What its length says is where the next one begins; if that is wrong, it will show.
             position += header.total_len() as u64;
-            expected = if wrong_offset(&header, expected) { expected } else { header.next_offset() };
+            if header.base_offset == expected {
+                expected = header.next_offset();
+            }
         }
         if size < vouched {
             segment.whole = false;
@@ -205,7 +205,7 @@ impl Verifier<'_> {
             }
             return Ok(());
         };
-        if Epochs::load(self.storage).map_err(|e| Error::io(EPOCHS, e))?.is_some() {
+        if Epochs::decode(&bytes).is_some() {
             return Ok(());
         }
         // The batches say where it differs, unless they are damaged, too.
@@ -256,10 +256,8 @@ impl Verifier<'_> {
     }
 
     fn snapshots(&mut self) -> Result<(), Error> {
-        let snapshots =
-            self.names.iter().filter_map(|name| names::parse(name)).filter(|(_, kind)| *kind == Kind::Snapshot);
-        for (offset, kind) in snapshots.collect::<Vec<_>>() {
-            let name = kind.name(offset);
+        for offset in names::of_kind(&self.names, Kind::Snapshot) {
+            let name = Kind::Snapshot.name(offset);
             let Some(bytes) = self.read(&name)? else { continue };
             let fault = match snapshot::decode(&bytes) {
                 Some(snapshot) if snapshot.offset == offset => continue,
@@ -271,10 +269,6 @@ impl Verifier<'_> {
         }
         Ok(())
     }
-}
-
-fn wrong_offset(header: &BatchHeader, expected: Offset) -> bool {
-    header.base_offset != expected
 }
 
 /// The header of the batch at a position and, in `batch`, all of it; the inner error says why there is none.
