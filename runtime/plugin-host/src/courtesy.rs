@@ -31,8 +31,9 @@ pub(crate) fn confine() {
     }
 }
 
-/// Ends what [`confine`] began.
-pub(crate) fn release() {
+/// Ends what slow and crashing guests did to this thread: for one that goes on to other work. A thread that only ever
+/// runs guests need not call it.
+pub fn release() {
     if let Some(free) = FREE.take() {
         // The process may have been given fewer meanwhile: then it stays where it may be.
         let _ = sched_setaffinity(None, &free);

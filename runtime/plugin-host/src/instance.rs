@@ -153,7 +153,12 @@ impl Instance {
         let quick = store.data_mut().begin_time(init_ms);
         store.set_epoch_deadline(quick);
         let running = plugin.engine().running();
-        let process = init(&plugin, &mut store, &config_json).map_err(|problem| match problem {
+        let started = init(&plugin, &mut store, &config_json);
+        if store.data().slow {
+            // It happens once, and on threads that have other work to do.
+            courtesy::release();
+        }
+        let process = started.map_err(|problem| match problem {
             InitProblem::Guest(message) => Failure::Init { message: cut(&message, MESSAGE_BYTES_MAX).to_owned() },
             InitProblem::Host(error) => match store.data_mut().explain(&error, init_ms) {
                 Failure::Trap { message } => Failure::Init { message },

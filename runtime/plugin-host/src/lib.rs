@@ -33,6 +33,7 @@ pub use cache::is_whole_code;
 pub use component::{Inspection, Kind, MANIFEST_SECTION, Manifest, componentize, inspect};
 pub use cost::{Cost, cost};
 pub use counts::{EngineCounts, FAILURE_KINDS, failure_kind};
+pub use courtesy::release as release_core;
 pub use engine::{Engine, EngineConfig};
 pub use failure::{Failure, LoadError};
 pub use instance::{Counter, Instance, InstanceConfig, LogSink, Processed, Rejected};

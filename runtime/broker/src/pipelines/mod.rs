@@ -170,7 +170,13 @@ impl Pipelines {
             logs: Arc::clone(&running.logs),
             counted: Arc::clone(&running.counted),
         };
-        let done = tokio::task::spawn_blocking(move || redrive.run()).await;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = redrive.run();
+            // The thread has other work after this.
+            millstream_plugin_host::release_core();
+            done
+        })
+        .await;
         running.redriving.store(false, Ordering::Release);
         done.unwrap_or_else(|e| Err(Failure::new(ErrorCode::Internal, e.to_string())))
     }

@@ -162,6 +162,20 @@ fn outcome(guest: &Guest<'_>, limits: Limits) -> Failure {
 }
 
 #[test]
+fn a_thread_keeps_off_a_core_for_calls_and_not_for_what_comes_after() {
+    let cores = || rustix::thread::sched_getaffinity(None).unwrap().count();
+    let all = cores();
+    let limits = || Limits { batch_ms: 30, init_ms: 30, ..limits() };
+    let forever = "(loop $again (br $again)) unreachable";
+    outcome(&Guest { init: forever, ..Guest::default() }, limits());
+    assert_eq!(cores(), all, "starting is over");
+    outcome(&Guest { process: forever, ..Guest::default() }, limits());
+    assert_eq!(cores(), (all - 1).max(1), "the next call may be as slow");
+    millstream_plugin_host::release_core();
+    assert_eq!(cores(), all);
+}
+
+#[test]
 fn loops_end_wherever_they_are() {
     let limits = || Limits { batch_ms: 30, init_ms: 30, ..limits() };
     let check =
