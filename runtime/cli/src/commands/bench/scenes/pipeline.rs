@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use millstream_protocol::message::{ApplyPipeline, ControlPipeline, DescribePipeline, PipelineAction};
+use millstream_protocol::message::{
+    ApplyPipeline, ControlPipeline, DescribePipeline, DescribePipelineAck, PipelineAction,
+};
 
 use super::{parts, plugin, produce};
 use crate::commands::bench::Stage;
@@ -67,9 +69,20 @@ pub(super) fn with_step(reference: &str) -> String {
 
 /// Whether the pipeline got through so many records.
 pub(super) async fn is_done(broker: &Broker, records: u64) -> Result<bool> {
-    let about = broker.server.call(DescribePipeline { name: PIPELINE.to_owned() }).await?;
-    let done: i64 = about.tasks.iter().map(|task| task.position.0).sum();
-    Ok(done as u64 >= records && about.tasks.iter().all(|task| task.lag == 0))
+    let about = describe(broker).await?;
+    Ok(is_through(&about, records))
+}
+
+async fn describe(broker: &Broker) -> Result<DescribePipelineAck> {
+    broker.server.call(DescribePipeline { name: PIPELINE.to_owned() }).await
+}
+
+fn position(about: &DescribePipelineAck) -> i64 {
+    about.tasks.iter().map(|task| task.position.0).sum()
+}
+
+fn is_through(about: &DescribePipelineAck, records: u64) -> bool {
+    position(about) as u64 >= records && about.tasks.iter().all(|task| task.lag == 0)
 }
 
 /// From the pipeline's start to the last committed offset.
@@ -89,11 +102,11 @@ async fn run(broker: &Broker, load: &Load, steps: &str) -> Result<Sample> {
 async fn wait(broker: &Broker, records: u64) -> Result<()> {
     let (mut last, mut moved) = (0, Instant::now());
     loop {
-        let about = broker.server.call(DescribePipeline { name: PIPELINE.to_owned() }).await?;
-        let done: i64 = about.tasks.iter().map(|task| task.position.0).sum();
-        if done as u64 >= records && about.tasks.iter().all(|task| task.lag == 0) {
+        let about = describe(broker).await?;
+        if is_through(&about, records) {
             return Ok(());
         }
+        let done = position(&about);
         if done != last {
             (last, moved) = (done, Instant::now());
         }
