@@ -342,40 +342,34 @@ fn name(name: &str) -> IdedExpr {
 /// Nodes of a loop's step that are evaluated each time, those of loops in it aside: they charge for themselves.
 fn nodes(node: &IdedExpr) -> i64 {
     let inner: i64 = match &node.expr {
-        Expr::Call(call) => call.args.iter().chain(call.target.as_deref()).map(nodes).sum(),
-        Expr::Select(select) => nodes(&select.operand),
-        Expr::List(list) => list.elements.iter().map(nodes).sum(),
-        Expr::Map(map) => map.entries.iter().map(|entry| entry_nodes(&entry.expr)).sum(),
-        Expr::Struct(made) => made.entries.iter().map(|entry| entry_nodes(&entry.expr)).sum(),
         Expr::Comprehension(inner) => nodes(&inner.iter_range) + nodes(&inner.accu_init) + nodes(&inner.result),
-        _ => 0,
+        _ => children(node).into_iter().map(nodes).sum(),
     };
     1 + inner
 }
 
 /// Levels of the tree.
 fn depth(node: &IdedExpr) -> usize {
-    let entry = |entry: &EntryExpr| match entry {
-        EntryExpr::StructField(field) => depth(&field.value),
-        EntryExpr::MapEntry(entry) => depth(&entry.key).max(depth(&entry.value)),
-    };
-    let inner = match &node.expr {
-        Expr::Call(call) => call.args.iter().chain(call.target.as_deref()).map(depth).max(),
-        Expr::Select(select) => Some(depth(&select.operand)),
-        Expr::List(list) => list.elements.iter().map(depth).max(),
-        Expr::Map(map) => map.entries.iter().map(|it| entry(&it.expr)).max(),
-        Expr::Struct(made) => made.entries.iter().map(|it| entry(&it.expr)).max(),
-        Expr::Comprehension(it) => {
-            [&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result].into_iter().map(depth).max()
-        }
-        _ => None,
-    };
-    1 + inner.unwrap_or(0)
+    1 + children(node).into_iter().map(depth).max().unwrap_or(0)
 }
 
-fn entry_nodes(entry: &EntryExpr) -> i64 {
-    match entry {
-        EntryExpr::StructField(field) => nodes(&field.value),
-        EntryExpr::MapEntry(entry) => nodes(&entry.key) + nodes(&entry.value),
+/// The nodes right below one.
+fn children(node: &IdedExpr) -> Vec<&IdedExpr> {
+    fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
+        match entry {
+            EntryExpr::StructField(field) => vec![&field.value],
+            EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+        }
+    }
+    match &node.expr {
+        Expr::Call(call) => call.args.iter().chain(call.target.as_deref()).collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => map.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
+        Expr::Struct(made) => made.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
+        Expr::Comprehension(it) => {
+            vec![&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result]
+        }
+        _ => Vec::new(),
     }
 }
