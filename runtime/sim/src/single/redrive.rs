@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_broker::core::groups::Call;
-use millstream_broker::core::partition::Append;
 use millstream_broker::core::redrive::{self, Next, Redrive};
 use millstream_broker::core::sink::Encoder;
 use millstream_cluster::group::Committer;
@@ -14,7 +13,6 @@ use millstream_pipeline::dead_letter::provenance;
 use millstream_pipeline::plan::Role;
 use millstream_pipeline::runner::{Output, Ticket};
 use millstream_protocol::batch::decode_batches;
-use millstream_protocol::message::Acks;
 use millstream_protocol::{Columns, Failure, Offset, TopicPartition};
 
 use super::message::Work;
@@ -172,13 +170,7 @@ impl Node {
         }
         let encoded = own.encoder.encode(columns, topic.partitions, BATCH_BYTES)?;
         own.open.insert(ticket.0, encoded.len());
-        for (partition, batches) in encoded {
-            let to = TopicPartition { topic: topic.id, partition };
-            self.online(to).map(drop)?;
-            let waiter = Waiter::Redrive { number, ticket: ticket.0 };
-            self.append(to, Append { batches, acks: Acks::All, waiter }, ctx);
-        }
-        Ok(())
+        self.append_encoded(topic.id, encoded, || Waiter::Redrive { number, ticket: ticket.0 }, ctx)
     }
 
     pub(super) fn redrive_appended(

@@ -1,12 +1,12 @@
 //! What a task writes and commits, and what must hold of it at that moment.
 
 use millstream_broker::core::groups::Call;
-use millstream_broker::core::partition::Append;
+use millstream_broker::core::partition::{Append, Batches};
 use millstream_cluster::group::Committer;
 use millstream_pipeline::plan::Role;
 use millstream_pipeline::runner::{self, Ticket};
 use millstream_protocol::message::{Acks, CommitOffsets, CommittedOffset};
-use millstream_protocol::{Columns, Failure, Offset, TopicPartition};
+use millstream_protocol::{Columns, Failure, Offset, PartitionIndex, TopicId, TopicPartition};
 
 use super::{BATCH_BYTES, Key};
 use crate::single::guest::{Fare, is_redriven};
@@ -52,14 +52,26 @@ impl Node {
         let encoded = run.encoder.encode(columns, topic.partitions, BATCH_BYTES).expect("what was just built decodes");
         let first = columns.offsets.iter().copied().min().unwrap_or(0);
         run.open.insert(ticket.0, (encoded.len(), first));
-        for (partition, batches) in encoded {
-            let to = TopicPartition { topic: topic.id, partition };
-            let waiter = Waiter::Task { key, ticket: ticket.0 };
-            match self.online(to).map(drop) {
-                Ok(()) => self.append(to, Append { batches, acks: Acks::All, waiter }, ctx),
-                Err(failure) => return self.task_fails(key, &failure, ctx),
-            }
+        let waiter = || Waiter::Task { key, ticket: ticket.0 };
+        if let Err(failure) = self.append_encoded(topic.id, encoded, waiter, ctx) {
+            self.task_fails(key, &failure, ctx);
         }
+    }
+
+    /// Appends rows that were encoded for a topic, a part for each partition; stops at one that is not served.
+    pub(in crate::single) fn append_encoded(
+        &mut self,
+        topic: TopicId,
+        encoded: Vec<(PartitionIndex, Batches)>,
+        waiter: impl Fn() -> Waiter,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), Failure> {
+        for (partition, batches) in encoded {
+            let to = TopicPartition { topic, partition };
+            self.online(to).map(drop)?;
+            self.append(to, Append { batches, acks: Acks::All, waiter: waiter() }, ctx);
+        }
+        Ok(())
     }
 
     pub(in crate::single) fn task_appended(
