@@ -23,7 +23,7 @@ const FILES: [(&str, &str); 9] = [
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream new shop && cd shop && millstream dev
-  millstream new ~/work/shop --sdk ~/src/millstream/sdk/plugin")]
+  millstream new ~/projects/shop --sdk ~/src/millstream/sdk/plugin")]
 pub(crate) struct Args {
     /// The project's name or folder
     #[arg(value_name = "NAME")]
