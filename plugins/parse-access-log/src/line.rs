@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr_iter, memchr2};
 use millstream_plugin::prelude::*;
 
 use crate::Format;
@@ -36,8 +37,8 @@ pub fn parse(line: &str, format: Format) -> Result<Entry<'_>> {
     let host = rest.word("host")?;
     rest.word("ident")?;
     // A user's name may hold spaces; the time's bracket is what ends it.
-    let (user, after) = rest.0.split_once(" [").context("time: expected `[`, found the end of the line")?;
-    let (time, after) = after.split_once("] ").context("time: no closing `]`")?;
+    let (user, after) = split_at_pair(rest.0, *b" [").context("time: expected `[`, found the end of the line")?;
+    let (time, after) = split_at_pair(after, *b"] ").context("time: no closing `]`")?;
     let time = Time::parse(time).with_context(|| format!("time `{time}`"))?;
     rest.0 = after;
     let (method, path, protocol) = request(rest.quoted("request")?);
@@ -72,7 +73,7 @@ struct Rest<'a>(&'a str);
 impl<'a> Rest<'a> {
     /// Takes up to the next space, and the space.
     fn word(&mut self, field: &str) -> Result<&'a str> {
-        let (word, after) = self.0.split_once(' ').unwrap_or((self.0, ""));
+        let (word, after) = split_at(self.0, b' ').unwrap_or((self.0, ""));
         ensure!(!word.is_empty(), "{field} is missing");
         self.0 = after;
         Ok(word)
@@ -83,13 +84,7 @@ impl<'a> Rest<'a> {
         let Some(inner) = self.0.strip_prefix('"') else {
             bail!("{field}: expected `\"`, found {}", self.next());
         };
-        let mut escaped = false;
-        let end = inner.bytes().position(|byte| {
-            let ends = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            ends
-        });
-        let end = end.with_context(|| format!("{field}: no closing quote"))?;
+        let end = closing_quote(inner.as_bytes()).with_context(|| format!("{field}: no closing quote"))?;
         self.0 = &inner[end + 1..];
         Ok(&inner[..end])
     }
@@ -108,6 +103,29 @@ impl<'a> Rest<'a> {
     }
 }
 
+/// Where the first quote is that no backslash escapes.
+fn closing_quote(text: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let at = from + memchr2(b'"', b'\\', text.get(from..)?)?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        from = at + 2;
+    }
+}
+
+/// As `str::split_once` with one ASCII character.
+fn split_at(text: &str, byte: u8) -> Option<(&str, &str)> {
+    memchr(byte, text.as_bytes()).map(|at| (&text[..at], &text[at + 1..]))
+}
+
+/// As `str::split_once` with two ASCII characters.
+fn split_at_pair(text: &str, [first, second]: [u8; 2]) -> Option<(&str, &str)> {
+    let found = memchr_iter(second, text.as_bytes()).find(|at| *at > 0 && text.as_bytes()[at - 1] == first);
+    found.map(|at| (&text[..at - 1], &text[at + 1..]))
+}
+
 fn status_code(word: &str) -> Option<u16> {
     if word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit()) { word.parse().ok() } else { None }
 }
@@ -117,7 +135,7 @@ type Part<'a> = Option<Cow<'a, str>>;
 /// Splits `GET /path HTTP/1.1`; a path may hold spaces. What is not HTTP is all path.
 fn request(text: &str) -> (Part<'_>, Part<'_>, Part<'_>) {
     let is_method = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-    match text.split_once(' ').filter(|(method, _)| is_method(method)) {
+    match split_at(text, b' ').filter(|(method, _)| is_method(method)) {
         Some((method, target)) => match target.rsplit_once(' ').filter(|(_, last)| last.starts_with("HTTP/")) {
             Some((path, protocol)) => (Some(method.into()), Some(unescape(path)), Some(protocol.into())),
             None => (Some(method.into()), Some(unescape(target)), None),
@@ -133,7 +151,7 @@ fn present(text: Cow<'_, str>) -> Part<'_> {
 /// Resolves `\"`, `\\`, `\n`, `\t`, `\r` and `\xhh` as servers write them. Bytes that do not make up UTF-8 become
 /// replacement characters.
 fn unescape(text: &str) -> Cow<'_, str> {
-    let Some(first) = text.find('\\') else {
+    let Some(first) = memchr(b'\\', text.as_bytes()) else {
         return Cow::Borrowed(text);
     };
     let mut bytes = Vec::with_capacity(text.len());

@@ -69,17 +69,19 @@ impl Time {
     }
 
     fn rfc3339(self) -> [u8; 20] {
-        let (days, second) = (self.seconds.div_euclid(86_400), self.seconds.rem_euclid(86_400));
+        let (days, second) = (self.seconds.div_euclid(86_400), self.seconds.rem_euclid(86_400) as u32);
         let (year, month, day) = civil_from_days(days);
-        let mut text = *b"0000-00-00T00:00:00Z";
-        let places = [(2, year / 100), (4, year % 100), (7, month), (10, day)];
-        let clock = [(13, second / 3600), (16, second / 60 % 60), (19, second % 60)];
-        for (end, two_digits) in places.into_iter().chain(clock) {
-            text[end - 2] = b'0' + (two_digits / 10 % 10) as u8;
-            text[end - 1] = b'0' + (two_digits % 10) as u8;
-        }
-        text
+        let [y3, y2] = digits(year as u32 / 100);
+        let [y1, y0] = digits(year as u32 % 100);
+        let ([m1, m0], [d1, d0]) = (digits(month as u32), digits(day as u32));
+        let ([h1, h0], [n1, n0], [s1, s0]) = (digits(second / 3600), digits(second / 60 % 60), digits(second % 60));
+        [y3, y2, y1, y0, b'-', m1, m0, b'-', d1, d0, b'T', h1, h0, b':', n1, n0, b':', s1, s0, b'Z']
     }
+}
+
+/// Of a number below 100.
+fn digits(number: u32) -> [u8; 2] {
+    [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
 }
 
 impl Serialize for Time {
@@ -90,10 +92,13 @@ impl Serialize for Time {
 }
 
 fn number(digits: &[u8]) -> Result<i64> {
-    digits.iter().try_fold(0, |sum, digit| {
-        ensure!(digit.is_ascii_digit(), "expected a digit, found `{}`", digit.escape_ascii());
-        Ok(sum * 10 + i64::from(digit - b'0'))
-    })
+    let mut sum = 0;
+    for digit in digits {
+        let value = digit.wrapping_sub(b'0');
+        ensure!(value < 10, "expected a digit, found `{}`", digit.escape_ascii());
+        sum = sum * 10 + i64::from(value);
+    }
+    Ok(sum)
 }
 
 fn days_of(year: i64, month: i64) -> i64 {

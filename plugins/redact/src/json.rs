@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
 use millstream_plugin::serde_json;
 
 use crate::config::{Action, Config};
@@ -39,8 +40,7 @@ impl Walk<'_> {
                 let from = self.at;
                 self.at = end_of_string(self.json, from);
                 let raw = &self.json[from..self.at];
-                let text = decode(raw);
-                match self.config.redact_text(text.as_bytes()) {
+                match self.config.redact_text(&decode(raw)) {
                     Cow::Borrowed(_) => self.out.extend_from_slice(raw),
                     Cow::Owned(redacted) => self.string(&String::from_utf8_lossy(&redacted)),
                 }
@@ -115,6 +115,7 @@ impl Walk<'_> {
             return None;
         }
         let name = decode(raw);
+        let name = String::from_utf8_lossy(&name);
         if !self.path.is_empty() {
             self.path.push('.');
         }
@@ -131,8 +132,7 @@ impl Walk<'_> {
         match action {
             Action::Mask => self.string(MASK),
             Action::Hash => {
-                let hash =
-                    if raw[0] == b'"' { self.config.hash(decode(raw).as_bytes()) } else { self.config.hash(raw) };
+                let hash = if raw[0] == b'"' { self.config.hash(&decode(raw)) } else { self.config.hash(raw) };
                 self.string(&hash);
             }
             Action::Drop => return false,
@@ -177,23 +177,22 @@ impl Walk<'_> {
 }
 
 /// The text of a string in quotes.
-fn decode(raw: &[u8]) -> Cow<'_, str> {
+fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     let inner = &raw[1..raw.len() - 1];
-    if inner.contains(&b'\\') {
-        // Half a surrogate pair is JSON, but no text; it is left as it is written.
-        let decoded = serde_json::from_slice::<String>(raw).ok();
-        decoded.map_or_else(|| String::from_utf8_lossy(inner), Cow::Owned)
-    } else {
-        String::from_utf8_lossy(inner)
-    }
+    // Half a surrogate pair is JSON, but no text; it is left as it is written.
+    let decoded = memchr(b'\\', inner).and_then(|_| serde_json::from_slice::<String>(raw).ok());
+    decoded.map_or(Cow::Borrowed(inner), |text| Cow::Owned(text.into_bytes()))
 }
 
 fn end_of_string(json: &[u8], from: usize) -> usize {
     let mut at = from + 1;
-    while json[at] != b'"' {
-        at += if json[at] == b'\\' { 2 } else { 1 };
+    loop {
+        at += memchr2(b'"', b'\\', &json[at..]).expect("a string's end was checked to be there");
+        if json[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
     }
-    at + 1
 }
 
 fn end_of_literal(json: &[u8], from: usize) -> usize {

@@ -28,6 +28,9 @@ impl Kind {
 pub fn find(text: &[u8], wants: impl Fn(Kind) -> bool) -> Vec<(Range<usize>, Kind)> {
     let (emails, cards, ips) = (wants(Kind::Email), wants(Kind::Card), wants(Kind::Ip));
     let mut found: Vec<(Range<usize>, Kind)> = Vec::new();
+    if !(emails || cards || ips) {
+        return found;
+    }
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         let next = match byte {
@@ -48,17 +51,39 @@ pub fn find(text: &[u8], wants: impl Fn(Kind) -> bool) -> Vec<(Range<usize>, Kin
                 at = range.end;
                 found.push((range, kind));
             }
-            None => at += 1,
+            None => {
+                at += 1;
+                // What gives something away stands at the begin of a word or between two.
+                if is_word(*byte) {
+                    while text.get(at).is_some_and(|byte| is_word(*byte)) {
+                        at += 1;
+                    }
+                }
+            }
         }
     }
     found
+}
+
+/// Whether a byte is a letter, a digit or `_`.
+fn is_word(byte: u8) -> bool {
+    const WORD: [bool; 256] = {
+        let mut word = [false; 256];
+        let mut byte = 0;
+        while byte < word.len() {
+            word[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
+            byte += 1;
+        }
+        word
+    };
+    WORD[byte as usize]
 }
 
 /// Whether a number may begin here, and not in the middle of a word or another number.
 fn starts_word(text: &[u8], at: usize) -> bool {
     match &text[..at] {
         [.., before, b'.'] => !before.is_ascii_digit(),
-        [.., last] => !last.is_ascii_alphanumeric() && *last != b'_',
+        [.., last] => !is_word(*last),
         [] => true,
     }
 }
@@ -130,22 +155,34 @@ fn luhn(digits: &[u8]) -> bool {
 
 /// Length of the IP address that begins here. A port or a full stop after it do not belong to it.
 fn ip(text: &[u8]) -> Option<usize> {
+    // Most words that begin with a hex digit go on in a way that no first group of an address does.
+    match text.iter().take(5).find(|byte| !byte.is_ascii_hexdigit())? {
+        b':' => v6(text),
+        b'.' => {
+            let len = v4(text)?;
+            let goes_on = text.get(len) == Some(&b'.') && text.get(len + 1).is_some_and(u8::is_ascii_digit);
+            (ends_word(text, len) && !goes_on).then_some(len)
+        }
+        _ => None,
+    }
+}
+
+fn ends_word(text: &[u8], len: usize) -> bool {
+    text.get(len).is_none_or(|byte| !is_word(*byte))
+}
+
+fn v6(text: &[u8]) -> Option<usize> {
     let is_v6 = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     // The longest form has 45 characters: six groups and an IPv4 address.
     let run = text.iter().take(46).position(|byte| !is_v6(byte)).unwrap_or(text.len().min(46));
-    let ends = |len: usize| text.get(len).is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
-    if text[..run].iter().filter(|byte| **byte == b':').count() >= 2 && ends(run) {
-        let len = text[..run].iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
-        let whole = [len, len - usize::from(text[..len].ends_with(b":") && !text[..len].ends_with(b"::"))];
-        let fits = |len: &usize| {
-            str::from_utf8(&text[..*len]).is_ok_and(|text| text != "::" && text.parse::<Ipv6Addr>().is_ok())
-        };
-        if let Some(len) = whole.into_iter().find(fits) {
-            return Some(len);
-        }
+    if text[..run].iter().filter(|byte| **byte == b':').count() < 2 || !ends_word(text, run) {
+        return None;
     }
-    let len = v4(text)?;
-    (ends(len) && !(text.get(len) == Some(&b'.') && text.get(len + 1).is_some_and(u8::is_ascii_digit))).then_some(len)
+    let len = text[..run].iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
+    let whole = [len, len - usize::from(text[..len].ends_with(b":") && !text[..len].ends_with(b"::"))];
+    let fits =
+        |len: &usize| str::from_utf8(&text[..*len]).is_ok_and(|text| text != "::" && text.parse::<Ipv6Addr>().is_ok());
+    whole.into_iter().find(fits)
 }
 
 fn v4(text: &[u8]) -> Option<usize> {

@@ -200,7 +200,7 @@ fn changed_parser(into: &Path) -> std::path::PathBuf {
     let manifest = format!(
         "[package]\nname = \"parse-access-log\"\nversion = \"0.2.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
          [lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n\n[dependencies]\nmillstream-plugin = {{ path = \"{}\" }}\n\
-         serde = {{ version = \"1\", features = [\"derive\"] }}\nserde_json = \"1\"\n",
+         memchr = \"2\"\nserde = {{ version = \"1\", features = [\"derive\"] }}\nserde_json = \"1\"\n",
         root.join("sdk/plugin").display()
     );
     std::fs::write(crate_dir.join("Cargo.toml"), manifest).unwrap();
