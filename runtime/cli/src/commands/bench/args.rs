@@ -72,6 +72,7 @@ pub(super) enum DurabilityArg {
   millstream bench swap -n 20000000
   millstream bench consume --server 127.0.0.1:9094
   millstream bench growth --of partitions,connections
+  millstream bench growth --of partitions --steps 1000 --fill 10GiB
 
 Without --server a broker is started as a process of its own, so that its CPU time and memory are told apart from
 the client's. Each measurement alternates with a bare reference that moves the same bytes without Millstream; the
@@ -136,9 +137,15 @@ pub(crate) struct Args {
     /// Growth: sizes
     #[arg(long, value_delimiter = ',', value_name = "N")]
     pub(super) steps: Vec<u32>,
+    /// Growth: bytes of records in the partitions, and some more before each kill -9
+    #[arg(long, default_value = "0", value_parser = millstream_pipeline::units::size_bytes, value_name = "SIZE")]
+    pub(super) fill: u64,
     /// Plugin: a crate's folder or a component [default: plugins/identity]
     #[arg(long, value_name = "DIR|FILE.wasm")]
     pub(super) plugin: Option<PathBuf>,
+    /// Plugin: its configuration, as JSON
+    #[arg(long, default_value = "null", hide_default_value = true, value_name = "JSON")]
+    pub(super) with: String,
     /// Folder for all data, on the disk to be measured; it must not exist, and is deleted
     #[arg(long, default_value = ".millstream-bench", value_name = "DIR")]
     pub(super) data_dir: PathBuf,

@@ -8,6 +8,7 @@ use millstream_protocol::message::{ApplyPipeline, CreateTopic, TopicConfig};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::commands::bench::args::Load;
 use crate::commands::bench::broker::Broker;
 use crate::commands::bench::values::Values;
 
@@ -31,6 +32,8 @@ const TOPIC: &str = "millstream-bench-growth";
 const PARTITIONS_PER_TOPIC: u32 = 100;
 /// Small ones stand for large: what they cost is counted in segments.
 const SEGMENT_BYTES: u64 = 64 * 1024;
+/// What partitions are filled with at a time.
+const FILL_BATCH_BYTES: u64 = 128 * 1024;
 
 /// Clients that stay.
 #[derive(Default)]
@@ -77,10 +80,22 @@ impl Dimension {
         }
     }
 
-    /// Makes `n` of them.
-    pub(super) async fn grow(self, broker: &Broker, n: u32, values: &Values) -> Result<Held> {
+    /// Makes `n` of them. Partitions get `fill` bytes in all.
+    pub(super) async fn grow(
+        self,
+        broker: &Broker,
+        n: u32,
+        (load, values, fill): (&Load, &Values, u64),
+    ) -> Result<Held> {
         match self {
-            Dimension::Partitions => partitions(broker, n).await,
+            Dimension::Partitions => {
+                let config = TopicConfig { durability: Some(load.durability), ..TopicConfig::default() };
+                for (name, partitions) in topics(n) {
+                    create(broker, name, partitions, config.clone()).await?;
+                }
+                write(broker, n, (load, values, fill)).await?;
+                Ok(Held::default())
+            }
             Dimension::Connections => connections(broker, n).await,
             Dimension::Members => members(broker, n).await,
             Dimension::Pipelines => pipelines(broker, n).await,
@@ -94,12 +109,35 @@ async fn create(broker: &Broker, name: String, partitions: u32, config: TopicCon
     Ok(())
 }
 
-async fn partitions(broker: &Broker, n: u32) -> Result<Held> {
-    for first in (0..n).step_by(PARTITIONS_PER_TOPIC as usize) {
-        let partitions = PARTITIONS_PER_TOPIC.min(n - first);
-        create(broker, format!("{TOPIC}-{first}"), partitions, TopicConfig::default()).await?;
+/// The topics that `n` partitions are in, and how many each has.
+fn topics(n: u32) -> impl Iterator<Item = (String, u32)> {
+    let first = (0..n).step_by(PARTITIONS_PER_TOPIC as usize);
+    first.map(move |first| (format!("{TOPIC}-{first}"), PARTITIONS_PER_TOPIC.min(n - first)))
+}
+
+/// Writes as much to each of the `n` partitions, `bytes` in all, in turns, so that their files grow side by side.
+pub(super) async fn write(broker: &Broker, n: u32, (load, values, bytes): (&Load, &Values, u64)) -> Result<()> {
+    let each = bytes / u64::from(n.max(1));
+    let client = broker.client().await?;
+    let producers: Vec<_> = topics(n).map(|(name, partitions)| (load.producer(&client, &name), partitions)).collect();
+    for from in (0..each).step_by(FILL_BATCH_BYTES as usize) {
+        let wanted = FILL_BATCH_BYTES.min(each - from) as usize;
+        for (producer, partitions) in &producers {
+            for partition in 0..*partitions {
+                let mut batch = producer.batch(partition).await?;
+                while batch.bytes() < wanted {
+                    let i = batch.len() as u64;
+                    batch.push_bytes(values.key(i), values.value(i))?;
+                }
+                drop(producer.send_batch(batch).await?);
+            }
+        }
     }
-    Ok(Held::default())
+    for (producer, _) in &producers {
+        producer.flush().await?;
+    }
+    client.close().await;
+    Ok(())
 }
 
 async fn connections(broker: &Broker, n: u32) -> Result<Held> {

@@ -29,6 +29,9 @@ const RATE: u64 = 20_000;
 /// Starts of each kind; their median is shown.
 const STARTS: usize = 3;
 
+/// Bytes that each filled partition gets before the broker is killed.
+const DIRTY: u64 = 64 * 1024;
+
 /// One dimension's figures.
 pub(super) struct Growth {
     dimension: Dimension,
@@ -81,7 +84,7 @@ async fn size(stage: &Stage<'_>, dimension: Dimension, n: u32) -> Result<Size> {
     let broker = start().await?;
     let pid = broker.pid.context("its own broker has a process")?;
     let clock = Instant::now();
-    let held = dimension.grow(&broker, n, &stage.values).await?;
+    let held = dimension.grow(&broker, n, (&stage.load, &stage.values, stage.args.fill)).await?;
     let made = clock.elapsed();
     tokio::time::sleep(SETTLE).await;
     let memory = resident_bytes(pid).unwrap_or(0);
@@ -97,8 +100,13 @@ async fn size(stage: &Stage<'_>, dimension: Dimension, n: u32) -> Result<Size> {
     let (mut clean, mut killed) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
         clean.push(timed(start()).await?);
+        let broker = start().await?;
+        if dimension == Dimension::Partitions && stage.args.fill > 0 {
+            // So that there is something to recover.
+            load::write(&broker, n, (&stage.load, &stage.values, u64::from(n) * DIRTY)).await?;
+        }
         // Dropping a broker kills it.
-        drop(start().await?);
+        drop(broker);
         killed.push(timed(start()).await?);
     }
     std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;

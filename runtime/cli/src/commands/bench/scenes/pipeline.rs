@@ -37,8 +37,8 @@ pub(in super::super) async fn pipeline(stage: &mut Stage<'_>) -> Result<Scene> {
     upload(&broker.server, &built, true, &stage.console).await?;
     stage.bar.set_message("pipeline: filling the topic");
     produce::run(broker, &load.to_fill(), &stage.values).await?;
-    let reference = format!("{}@{}", built.name, built.version);
-    let title = format!("{reference}, {}", load.describe());
+    let reference = plugin::reference(&built, stage.args);
+    let title = format!("{}@{}, {}", built.name, built.version, load.describe());
     let scene = Scene { what: "pipeline", title, compare: Compare::Throughput, series: Vec::new() };
     let all =
         [(Part::Plugin, "plugin step"), (Part::Filter, "native step, filter: true"), (Part::NoStep, "without a step")];
@@ -62,7 +62,7 @@ fn plugin_step(reference: &str) -> String {
     format!("steps:\n  - plugin: {{ use: {reference} }}\n    on_error: skip\n")
 }
 
-/// The pipeline with this plugin, `name@version`, as its step.
+/// The pipeline with this plugin as its step.
 pub(super) fn with_step(reference: &str) -> String {
     with_steps(&plugin_step(reference))
 }

@@ -54,8 +54,9 @@ pub(in super::super) async fn plugin(stage: &mut Stage<'_>) -> Result<Scene> {
     scene
         .play((load.runs, &stage.bar), &parts(load, all), async |part| {
             let (plugin, batch) = (Arc::clone(&plugin), Arc::clone(&batch));
+            let config_json = stage.args.with.clone();
             let run = move || match part {
-                Part::Plugin => guest(&plugin, &batch, calls),
+                Part::Plugin => guest(&plugin, config_json, &batch, calls),
                 Part::Native => Ok(native(&batch, calls)),
             };
             tokio::task::spawn_blocking(run).await?
@@ -84,6 +85,11 @@ pub(super) fn find(args: &Args, console: &Console) -> Result<Built> {
     read_component(path)
 }
 
+/// How a pipeline's step names it: `name@version`, with its configuration.
+pub(super) fn reference(built: &Built, args: &Args) -> String {
+    format!("{}@{}, with: {}", built.name, built.version, args.with)
+}
+
 fn batch(load: &Load, values: &Values) -> Columns {
     let records = if load.batch == 1 { BATCH_RECORDS } else { load.batch };
     let mut batch = Columns::default();
@@ -93,9 +99,9 @@ fn batch(load: &Load, values: &Values) -> Columns {
     batch
 }
 
-fn guest(plugin: &Arc<Plugin>, batch: &Columns, calls: u64) -> Result<Sample> {
+fn guest(plugin: &Arc<Plugin>, config_json: String, batch: &Columns, calls: u64) -> Result<Sample> {
     let outputs = std::iter::once(String::new()).chain(plugin.manifest().outputs.iter().cloned()).collect();
-    let mut instance = plugin.instantiate(InstanceConfig { outputs, ..InstanceConfig::default() })?;
+    let mut instance = plugin.instantiate(InstanceConfig { config_json, outputs, ..InstanceConfig::default() })?;
     let mut processed = Processed::default();
     for _ in 0..WARM_UP {
         instance.process(batch, &mut processed)?;

@@ -30,7 +30,7 @@ pub(in super::super) async fn swap(stage: &mut Stage<'_>) -> Result<Scene> {
     let mut turns = Vec::new();
     for built in [&built, &other] {
         upload(&broker.server, built, true, &stage.console).await?;
-        turns.push(pipeline::with_step(&format!("{}@{}", built.name, built.version)));
+        turns.push(pipeline::with_step(&plugin::reference(built, stage.args)));
     }
     stage.bar.set_message("swap: filling the topic");
     produce::run(broker, &load.to_fill(), &stage.values).await?;
