@@ -16,6 +16,7 @@ use crate::door::{Core, Door};
 use crate::error::StartError;
 use crate::groups::Groups;
 use crate::limits::{PIPELINES_STOP_MS_MAX, SHARD_TICK_MS};
+use crate::memory::{self, Keeper};
 use crate::metadata::Metadata;
 use crate::observe::Observer;
 use crate::pipelines::Pipelines;
@@ -65,7 +66,8 @@ impl Broker {
         let unfinished = Unfinished(Some(Arc::clone(&topics)));
         topics.open_all().await.map_err(|e| part("topics", &e))?;
         let groups = Groups::start(Arc::clone(&topics), &metadata, &config.limits, Arc::clone(&stats)).await?;
-        let ticker = tokio::spawn(tick(Arc::clone(&topics), metadata.clone(), Arc::clone(&observer)));
+        let ticker =
+            tokio::spawn(tick(Arc::clone(&topics), metadata.clone(), Arc::clone(&observer), Arc::clone(&stats)));
         let parts = Parts { config, data_dir, metadata, topics, groups, stats };
         let service = Arc::new(Service::new(parts));
 
@@ -201,7 +203,8 @@ fn open_console(config: &Config, observer: &Arc<Observer>) -> Result<Option<Serv
     Ok(Some(Server::start(address, Arc::clone(observer) as Arc<dyn Source>, limits)?))
 }
 
-async fn tick(topics: Arc<Topics>, metadata: Metadata, observer: Arc<Observer>) {
+async fn tick(topics: Arc<Topics>, metadata: Metadata, observer: Arc<Observer>, stats: Arc<Stats>) {
+    let mut keeper = Keeper::new(Instant::now());
     let mut interval = tokio::time::interval(Duration::from_millis(SHARD_TICK_MS));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -211,6 +214,10 @@ async fn tick(topics: Arc<Topics>, metadata: Metadata, observer: Arc<Observer>) 
         // A store that hangs must not keep the shards from their ticks.
         let _ = tokio::time::timeout(Duration::from_secs(1), metadata.try_again()).await;
         topics.take_back();
+        if keeper.look(stats.moved_bytes(), Instant::now()) {
+            // Nobody waits for it.
+            drop(tokio::task::spawn_blocking(memory::give_back));
+        }
     }
 }
 

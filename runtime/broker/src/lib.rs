@@ -11,6 +11,7 @@
 //! - `access`: tokens and what they open; `door::guard` says which right a request needs.
 //! - [`metadata`], [`topics`], [`groups`]: what the cluster agrees on, and committed offsets.
 //! - [`core`]: the decisions of shards, groups and pipeline tasks, without their threads.
+//! - `memory`: giving back what a burst leaves behind.
 //! - [`stats`], [`observe`]: what is counted, and how the broker looks from outside.
 //! - [`service`]: what the parts offer each other; [`plugins`] and [`pipelines`] build on it.
 //!
@@ -33,6 +34,7 @@ mod error;
 pub mod folder;
 pub mod groups;
 pub mod limits;
+mod memory;
 pub mod metadata;
 mod observe;
 pub mod partition;

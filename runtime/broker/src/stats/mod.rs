@@ -33,6 +33,13 @@ pub(crate) struct Stats {
     pub(crate) clock_jumps: Count,
 }
 
+impl Stats {
+    /// Bytes that came in, went out or were written to logs so far.
+    pub(crate) fn moved_bytes(&self) -> u64 {
+        self.door.received_bytes.get() + self.door.sent_bytes.get() + self.log.appended_bytes.get()
+    }
+}
+
 /// A number that only rises.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);

@@ -22,6 +22,8 @@ use crate::table::{Listing, print_line};
 
 /// After something was made and before the broker counts as idle: its own work on it is done by then.
 const SETTLE: Duration = Duration::from_secs(2);
+/// … and gave back what filling left in its memory.
+const SETTLE_FILLED: Duration = Duration::from_secs(17);
 /// How long idleness is watched: longer than any period of the broker's own.
 const IDLE: Duration = Duration::from_secs(12);
 /// Records per second of the load that is the same at every size.
@@ -86,7 +88,7 @@ async fn size(stage: &Stage<'_>, dimension: Dimension, n: u32) -> Result<Size> {
     let clock = Instant::now();
     let held = dimension.grow(&broker, n, (&stage.load, &stage.values, stage.args.fill)).await?;
     let made = clock.elapsed();
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(if stage.args.fill > 0 { SETTLE_FILLED } else { SETTLE }).await;
     let memory = resident_bytes(pid).unwrap_or(0);
     let files = vitals::files(pid).unwrap_or(0);
     let before = vitals::cpu(pid).unwrap_or_default();
