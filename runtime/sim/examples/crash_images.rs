@@ -10,10 +10,10 @@
 
 use std::process::ExitCode;
 
-use millstream_sim::images::{Plan, run};
+use millstream_sim::images::{Outcome, Plan, run};
 
 fn main() -> ExitCode {
-    let mut plan = Plan { seed: 1, operations: 2_000, losses: 50, stride: 1, only: None };
+    let mut plan = Plan { seed: 1, operations: 2_000, losses: 50, stride: 1, only: None, told: Some(tell) };
     let (mut change, mut loss) = (None, 0);
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -37,11 +37,12 @@ fn main() -> ExitCode {
     plan.only = change.map(|change| (change, loss));
     let outcome = run(plan);
     println!(
-        "seed {}: {} operations, {} changes, {} images ({} of them cut short while they were opened): {}",
+        "seed {}: {} operations, {} changes, {} images, {} of them different ({} cut short while they were opened): {}",
         plan.seed,
         outcome.operations,
         outcome.changes,
         outcome.images,
+        outcome.opened,
         outcome.twice,
         if outcome.failures.is_empty() { "all in an allowed state" } else { "NOT all in an allowed state" }
     );
@@ -49,4 +50,8 @@ fn main() -> ExitCode {
         println!("{failure}");
     }
     if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell(change: u64, so_far: &Outcome) {
+    eprintln!("change {change}: {} images, {} failures", so_far.images, so_far.failures.len());
 }

@@ -5,6 +5,7 @@
 //! Clones are the same disk. Handles stay usable after their file was renamed or deleted, as on Linux.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -83,6 +84,13 @@ impl SimDisk {
     pub fn crash(&self, chance: &mut Chance) -> SimDisk {
         let root = Left::default().folder(&self.root, chance);
         SimDisk::with_root(root, Injector::new(Faults::default(), chance.split()))
+    }
+
+    /// Equal for disks whose files hold the same under the same names; others differ, but for chance.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.root.hash_into(&mut hasher);
+        hasher.finish()
     }
 
     /// What a stop of the process at this moment leaves: everything that was written, and as yet unsynced what is.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -85,6 +86,22 @@ impl FolderNode {
         };
         entries.record(Rename::Remove { name: name.to_owned(), node });
         Ok(held)
+    }
+
+    /// Everything that the names below hold now.
+    pub(crate) fn hash_into(&self, hasher: &mut impl Hasher) {
+        let entries = self.entries();
+        entries.now.len().hash(hasher);
+        for (name, node) in &entries.now {
+            name.hash(hasher);
+            match node {
+                Node::File(file) => {
+                    let bytes = Arc::clone(&file.contents().now);
+                    (bytes.len(), crc32c::crc32c(&bytes)).hash(hasher);
+                }
+                Node::Folder(folder) => folder.hash_into(hasher),
+            }
+        }
     }
 
     pub(crate) fn collect(&self, prefix: &str, found: &mut Vec<String>) {

@@ -9,7 +9,7 @@ const SEEDS: [u64; 2] = [1, 2];
 fn every_image_is_in_an_allowed_state() {
     let mut images = 0;
     for seed in SEEDS {
-        let outcome = run(Plan { seed, operations: 2_000, losses: 1, stride: 5, only: None });
+        let outcome = run(Plan { seed, operations: 2_000, losses: 1, stride: 5, only: None, told: None });
         assert!(outcome.failures.is_empty(), "{}", outcome.failures.join("\n"));
         images += outcome.images;
     }

@@ -12,6 +12,7 @@ mod history;
 mod parts;
 mod records;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chance::Chance;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub stride: u64,
     /// Only this change, and of its losses only this one: for a replay.
     pub only: Option<(u64, u64)>,
+    /// Is told after every thousandth change how far the run is.
+    pub told: Option<fn(u64, &Outcome)>,
 }
 
 /// What came of it.
@@ -40,13 +43,16 @@ pub struct Plan {
 pub struct Outcome {
     pub operations: u64,
     pub changes: u64,
+    /// Images that were drawn. One that is the same as another of the same change is opened once.
     pub images: u64,
+    pub opened: u64,
     /// Images whose own opening lost power, and was opened again.
     pub twice: u64,
     /// Those that were in no allowed state, with the command that replays each. At most a few are kept.
     pub failures: Vec<String>,
 }
 
+const TOLD_EVERY: u64 = 1_000;
 /// Failures that are kept.
 const FAILURES_MAX: usize = 5;
 
@@ -60,6 +66,11 @@ pub fn run(plan: Plan) -> Outcome {
         let expected = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outcome = counted.lock().unwrap_or_else(PoisonError::into_inner);
         look(plan, disk, change, &expected, &mut outcome);
+        if let Some(tell) = plan.told
+            && change.is_multiple_of(TOLD_EVERY)
+        {
+            tell(change, &outcome);
+        }
     });
     let operations = History::new(plan.seed, disk.clone(), expected).run(plan.operations);
     let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -74,12 +85,17 @@ fn look(plan: Plan, disk: &SimDisk, change: u64, expected: &Expected, outcome: &
         None if change.is_multiple_of(plan.stride) => 0..plan.losses,
         None => return,
     };
+    let mut opened = BTreeSet::new();
     for loss in losses {
         let mut chance = Chance::new(plan.seed ^ (change << 20) ^ (loss << 52));
         let image = disk.crash(&mut chance);
         outcome.images += 1;
         // The opening may itself be cut short.
         let image = if chance.one_in(5) { cut_short(&image, expected, &mut chance, outcome) } else { image };
+        if !opened.insert(image.fingerprint()) {
+            continue;
+        }
+        outcome.opened += 1;
         let Err(reason) = expected.check(&image, &mut chance) else { continue };
         if outcome.failures.len() < FAILURES_MAX {
             let Plan { seed, operations, .. } = plan;
