@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::ServerTls;
 
@@ -38,6 +38,12 @@ pub const STREAMS_MAX_ANONYMOUS: u32 = 1;
 const SERVER_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// Unread bytes before authentication: a `Hello` and little else.
 const SERVER_WINDOW_BYTES_ANONYMOUS: u32 = 128 * 1024;
+
+/// Longest delay of an acknowledgement, which each end asks of the other (draft-ietf-quic-ack-frequency). It is also what a
+/// sender waits for beyond a round trip before it takes the last packet for lost: with QUIC's own 25 ms, one lost packet
+/// in a thousand is what the 99.9th percentile shows. Acknowledging every tenth packet instead of every other one, beside it,
+/// saved a reader 5 % of CPU and cost 10 ms at that percentile.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(2);
 
 /// A connection without a sign of life ends after this.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,8 +114,14 @@ impl Streams {
 fn transport() -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(MTU_MAX);
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements
+        .max_ack_delay(Some(ACK_DELAY_MAX))
+        // RFC 9000's own: a gap is told at once.
+        .reordering_threshold(VarInt::from_u32(1));
     let mut config = TransportConfig::default();
     config
+        .ack_frequency_config(Some(acknowledgements))
         .initial_mtu(MTU_INITIAL)
         .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))

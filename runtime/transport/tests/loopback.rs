@@ -157,6 +157,22 @@ fn ten_thousand_pipelined_requests_get_their_own_answers() {
     });
 }
 
+/// Else a lost last packet is sent again 25 ms later than it could be.
+#[test]
+fn each_end_asks_the_other_to_acknowledge_soon() {
+    run(async {
+        let server = start();
+        let (connection, rpc) = session(&server).await;
+        let asked = || (connection.stats().frame_tx.ack_frequency, connection.stats().frame_rx.ack_frequency);
+        let mut offset = 0;
+        while asked().0 == 0 || asked().1 == 0 {
+            assert!(offset < 1_000, "(asked, was asked): {:?}", asked());
+            rpc.call(&fetch(offset)).await.unwrap();
+            offset += 1;
+        }
+    });
+}
+
 #[test]
 fn a_forgotten_request_does_not_block_the_stream() {
     run(async {
