@@ -84,6 +84,7 @@ fn guests_stand_beside_native_code() {
     check(&format!("plugin -n 1000 {plugin}"), 768, &["guest call", "native columns"]);
     let all = ["plugin step", "native step, filter: true", "without a step"];
     check(&format!("pipeline -n 1000 {plugin}"), 1_000, &all);
+    check(&format!("pipeline -n 1000 --with {{}} {plugin}"), 1_000, &all);
 }
 
 #[test]

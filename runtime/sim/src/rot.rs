@@ -98,22 +98,43 @@ pub fn run(kind: Kind, bytes: u64, stride: usize, seed: u64) -> Outcome {
             outcome.bytes += size as u64;
             while skip < size {
                 let bits = 1 + chance.below(255) as u8;
-                outcome.flips += 1;
-                match look(&path, skip, bits) {
-                    Ok(Fate::Detected) => outcome.detected += 1,
-                    Ok(Fate::Healed) => outcome.healed += 1,
-                    Ok(Fate::Harmless) => outcome.harmless += 1,
-                    Err(reason) if outcome.failures.len() < FAILURES_MAX => {
-                        outcome.failures.push(format!("{kind:?}: {path} byte {skip} with {bits:02x}: {reason}"));
-                    }
-                    Err(_) => {}
-                }
+                outcome.change(kind, &mut look, (&path, skip, bits));
                 skip += stride;
             }
             skip -= size;
         }
     }
     outcome
+}
+
+/// Changes each bit of the first `bytes` bytes of every file of so many sets: a head is short, and much hangs on it.
+pub fn run_heads(kind: Kind, bytes: usize, sets: u64, seed: u64) -> Outcome {
+    let mut outcome = Outcome::default();
+    for set_seed in seed..seed + sets {
+        let (files, mut look) = set(kind, set_seed);
+        for (path, size) in files {
+            outcome.bytes += size.min(bytes) as u64;
+            for bit in 0..8 * size.min(bytes) {
+                outcome.change(kind, &mut look, (&path, bit / 8, 1 << (bit % 8)));
+            }
+        }
+    }
+    outcome
+}
+
+impl Outcome {
+    fn change(&mut self, kind: Kind, look: &mut Look, (path, at, bits): (&str, usize, u8)) {
+        self.flips += 1;
+        match look(path, at, bits) {
+            Ok(Fate::Detected) => self.detected += 1,
+            Ok(Fate::Healed) => self.healed += 1,
+            Ok(Fate::Harmless) => self.harmless += 1,
+            Err(reason) if self.failures.len() < FAILURES_MAX => {
+                self.failures.push(format!("{kind:?}: {path} byte {at} with {bits:02x}: {reason}"));
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 type Look = Box<dyn FnMut(&str, usize, u8) -> Result<Fate, String>>;

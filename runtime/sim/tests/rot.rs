@@ -1,6 +1,6 @@
 //! Bit rot in every kind of file, a sample of the bytes here; `--example bit_rot` changes each of them.
 
-use millstream_sim::rot::{Kind, run};
+use millstream_sim::rot::{Kind, run, run_heads};
 
 fn check(kind: Kind, bytes: u64, stride: usize) {
     let outcome = run(kind, bytes, stride, 1);
@@ -27,6 +27,14 @@ fn damaged_helpers_do_no_harm_and_are_made_again() {
 fn damaged_metadata_is_told_or_reads_the_same() {
     check(Kind::Metadata, 100_000, 397);
     check(Kind::MetadataMark, 8_200, 61);
+}
+
+/// One bit of redb's head says which of two commits is the newest.
+#[test]
+fn an_older_commit_is_not_taken_for_the_newest() {
+    let outcome = run_heads(Kind::Metadata, 12, 8, 1);
+    assert!(outcome.failures.is_empty(), "{}", outcome.failures.join("\n"));
+    assert!(outcome.detected >= 8, "{} of {} flips", outcome.detected, outcome.flips);
 }
 
 #[test]

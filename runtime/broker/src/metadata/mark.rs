@@ -5,8 +5,8 @@
 //! "MSMM" | u16 version = 1 | u16 zero | u64 commands | u32 crc32c of all before
 //! ```
 //!
-//! Big-endian. Written after each commit and not synced: after a power loss it may lag, never lead. A slot fits one
-//! disk sector, so a torn write leaves the other one.
+//! Big-endian. Written and synced after each commit, before anybody is told of it: after a power loss it may lag by a commit
+//! that was not acknowledged, never lead. A slot fits one disk sector, so a torn write leaves the other one.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -55,7 +55,8 @@ impl Mark {
     pub(super) fn advance(&self, commands: u64) {
         let at = if commands.is_multiple_of(2) { 0 } else { SLOT_DISTANCE as u64 };
         let Some(file) = &self.0 else { return };
-        if let Err(error) = write_all_at(&**file, &mut [IoSlice::new(&encode(commands))], at) {
+        let written = write_all_at(&**file, &mut [IoSlice::new(&encode(commands))], at);
+        if let Err(error) = written.and_then(|()| file.sync_data()) {
             tracing::debug!(file = FILE, %error, "the mark lags");
         }
     }

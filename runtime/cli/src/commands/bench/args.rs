@@ -144,8 +144,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR|FILE.wasm")]
     pub(super) plugin: Option<PathBuf>,
     /// Plugin: its configuration, as JSON
-    #[arg(long, default_value = "null", hide_default_value = true, value_name = "JSON")]
-    pub(super) with: String,
+    #[arg(long, value_name = "JSON")]
+    pub(super) with: Option<String>,
     /// Folder for all data, on the disk to be measured; it must not exist, and is deleted
     #[arg(long, default_value = ".millstream-bench", value_name = "DIR")]
     pub(super) data_dir: PathBuf,

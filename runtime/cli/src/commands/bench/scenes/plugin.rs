@@ -54,7 +54,7 @@ pub(in super::super) async fn plugin(stage: &mut Stage<'_>) -> Result<Scene> {
     scene
         .play((load.runs, &stage.bar), &parts(load, all), async |part| {
             let (plugin, batch) = (Arc::clone(&plugin), Arc::clone(&batch));
-            let config_json = stage.args.with.clone();
+            let config_json = stage.args.with.clone().unwrap_or_else(|| "null".to_owned());
             let run = move || match part {
                 Part::Plugin => guest(&plugin, config_json, &batch, calls),
                 Part::Native => Ok(native(&batch, calls)),
@@ -87,7 +87,8 @@ pub(super) fn find(args: &Args, console: &Console) -> Result<Built> {
 
 /// How a pipeline's step names it: `name@version`, with its configuration.
 pub(super) fn reference(built: &Built, args: &Args) -> String {
-    format!("{}@{}, with: {}", built.name, built.version, args.with)
+    let with = args.with.as_ref().map(|json| format!(", with: {json}")).unwrap_or_default();
+    format!("{}@{}{with}", built.name, built.version)
 }
 
 fn batch(load: &Load, values: &Values) -> Columns {
