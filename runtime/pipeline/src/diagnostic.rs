@@ -100,10 +100,20 @@ impl Diagnostics {
         Diagnostics { file: file.into(), text: text.into(), list: Vec::new() }
     }
 
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    /// Keeps a finding; a span that ends inside a character takes all of it.
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
         if self.list.len() < DIAGNOSTICS_MAX {
+            diagnostic.span = self.whole_characters(&diagnostic.span);
+            if let Some((span, _)) = &mut diagnostic.related {
+                *span = self.whole_characters(span);
+            }
             self.list.push(diagnostic);
         }
+    }
+
+    fn whole_characters(&self, span: &Span) -> Span {
+        let start = self.text.floor_char_boundary(span.start);
+        start..self.text.ceil_char_boundary(span.end).max(start)
     }
 
     pub fn has_errors(&self) -> bool {

@@ -243,11 +243,14 @@ impl Reader {
     }
 
     /// Where byte `at` of a scalar's value stands in the file: the value may be quoted, or a block of
-    /// lines with their indentation taken off, so the line it is on is looked for.
+    /// lines with their indentation taken off, so the line it is on is looked for. All of the scalar when the file has no
+    /// such line: it was folded, or has escapes.
     fn inside(&self, scalar: &At<String>, at: usize, length: usize) -> Span {
         let line_start = scalar.value[..at].rfind('\n').map_or(0, |end| end + 1);
         let line = scalar.value[line_start..].lines().next().unwrap_or("");
-        let found = self.text.get(scalar.span.clone()).and_then(|slice| slice.find(line)).unwrap_or(0);
+        let Some(found) = self.text.get(scalar.span.clone()).and_then(|slice| slice.find(line)) else {
+            return scalar.span.clone();
+        };
         let start = (scalar.span.start + found + (at - line_start)).min(self.text.len());
         start..(start + length).min(scalar.span.end.max(start))
     }
