@@ -67,16 +67,7 @@ pub fn find(text: &[u8], wants: impl Fn(Kind) -> bool) -> Vec<(Range<usize>, Kin
 
 /// Whether a byte is a letter, a digit or `_`.
 fn is_word(byte: u8) -> bool {
-    const WORD: [bool; 256] = {
-        let mut word = [false; 256];
-        let mut byte = 0;
-        while byte < word.len() {
-            word[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
-            byte += 1;
-        }
-        word
-    };
-    WORD[byte as usize]
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// Whether a number may begin here, and not in the middle of a word or another number.

@@ -100,7 +100,7 @@ impl Diagnostics {
         Diagnostics { file: file.into(), text: text.into(), list: Vec::new() }
     }
 
-    /// Keeps a finding; a span that ends inside a character takes all of it.
+    /// Keeps a finding; its spans are made to lie in the text, and to take all of a character that they end in.
     pub fn push(&mut self, mut diagnostic: Diagnostic) {
         if self.list.len() < DIAGNOSTICS_MAX {
             diagnostic.span = self.whole_characters(&diagnostic.span);
@@ -184,10 +184,9 @@ impl Diagnostics {
 
     /// Spans of many lines would be drawn as tall brackets; the first line is enough to find them.
     fn first_line(&self, span: &Span) -> Span {
-        let start = span.start.min(self.text.len());
-        let slice = self.text.get(start..span.end.min(self.text.len())).unwrap_or("");
+        let slice = &self.text[span.clone()];
         let length = slice.find('\n').unwrap_or(slice.len());
-        start..start + slice[..length].trim_end().len()
+        span.start..span.start + slice[..length].trim_end().len()
     }
 }
 

@@ -222,8 +222,7 @@ impl Expression {
 
 fn cut(mut message: String) -> String {
     if message.len() > ERROR_BYTES_MAX {
-        let end = (0..=ERROR_BYTES_MAX).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-        message.truncate(end);
+        message.truncate(message.floor_char_boundary(ERROR_BYTES_MAX));
         message.push('…');
     }
     message

@@ -88,14 +88,7 @@ impl Dimension {
         (load, values, fill): (&Load, &Values, u64),
     ) -> Result<Held> {
         match self {
-            Dimension::Partitions => {
-                let config = TopicConfig { durability: Some(load.durability), ..TopicConfig::default() };
-                for (name, partitions) in topics(n) {
-                    create(broker, name, partitions, config.clone()).await?;
-                }
-                write(broker, n, (load, values, fill)).await?;
-                Ok(Held::default())
-            }
+            Dimension::Partitions => partitions(broker, n, (load, values, fill)).await,
             Dimension::Connections => connections(broker, n).await,
             Dimension::Members => members(broker, n).await,
             Dimension::Pipelines => pipelines(broker, n).await,
@@ -107,6 +100,15 @@ impl Dimension {
 async fn create(broker: &Broker, name: String, partitions: u32, config: TopicConfig) -> Result<()> {
     broker.server.call(CreateTopic { name, partitions, config, if_not_exists: false }).await?;
     Ok(())
+}
+
+async fn partitions(broker: &Broker, n: u32, filling: (&Load, &Values, u64)) -> Result<Held> {
+    let config = TopicConfig { durability: Some(filling.0.durability), ..TopicConfig::default() };
+    for (name, partitions) in topics(n) {
+        create(broker, name, partitions, config.clone()).await?;
+    }
+    write(broker, n, filling).await?;
+    Ok(Held::default())
 }
 
 /// The topics that `n` partitions are in, and how many each has.
