@@ -111,5 +111,5 @@ pub(crate) const ENDED_MS: u64 = 500;
 pub(crate) const DRAIN_MS_MAX: u64 = 2_000;
 /// … and pipelines this long to finish their batches, ms; guests that take longer are left behind.
 pub(crate) const PIPELINES_STOP_MS_MAX: u64 = 2_000;
-/// How often a shard looks after retention, rolling by age and its marks, ms.
+/// How often a shard looks after retention, rolling by age and what no sync has reached yet, ms.
 pub(crate) const SHARD_TICK_MS: u64 = 5_000;

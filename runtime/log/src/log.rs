@@ -63,6 +63,8 @@ pub(crate) struct SyncState {
     pub(crate) closed: Vec<Arc<dyn File>>,
     pub(crate) folder: bool,
     pub(crate) in_flight: bool,
+    /// Bytes that were appended since the last sync began.
+    pub(crate) unsynced_bytes: u64,
     /// Since the mark was last synced.
     pub(crate) unmarked_bytes: u64,
     pub(crate) marked_ms: i64,
@@ -116,6 +118,11 @@ impl<S: Storage> Log<S> {
         self.sync.durable
     }
 
+    /// Whether so much is in the page cache only that a sync is due, whoever waits for it.
+    pub fn is_sync_due(&self) -> bool {
+        self.sync.unsynced_bytes >= self.config.unsynced_bytes_max && !mutant!("replicated-never-synced")
+    }
+
     pub fn reader(&self) -> Reader {
         Reader { shared: Arc::clone(&self.shared) }
     }
@@ -163,6 +170,7 @@ impl<S: Storage> Log<S> {
         self.active.first_ms.get_or_insert(now_ms);
         self.active.last_ms = now_ms;
         self.sync.now_ms = now_ms;
+        self.sync.unsynced_bytes += bytes as u64;
         self.sync.unmarked_bytes += bytes as u64;
         self.end = placed.last().expect("something was placed").0.next_offset();
         self.shared.end.store(self.end.0, Ordering::Release);
@@ -350,7 +358,7 @@ impl<S: Storage> Log<S> {
         written
     }
 
-    /// Without syncs from outside (page cache durability) files would pile up: sync the oldest here.
+    /// Where nobody asks for syncs, or the disk is slower than the appends, files would pile up: sync the oldest here.
     fn bound_unsynced(&mut self) -> Result<(), Error> {
         // A closed segment has up to four files.
         while self.sync.closed.len() > 4 * UNSYNCED_SEGMENTS_MAX {
@@ -370,6 +378,7 @@ impl<S: Storage> Log<S> {
             return None;
         }
         self.sync.in_flight = true;
+        self.sync.unsynced_bytes = 0;
         let mut files = std::mem::take(&mut self.sync.closed);
         if mutant!("sync-active-segment-only") {
             files.clear();

@@ -119,9 +119,11 @@ impl<S: Storage, W> Partition<S, W> {
         }
     }
 
-    /// Whether appended records wait for a sync that isn't on its way.
+    /// Whether appended records wait for a sync that isn't on its way, or so many are in the page cache only that one is
+    /// due.
     pub fn wants_sync(&self) -> bool {
-        !self.sync_in_flight && self.replica.wants_sync()
+        let due = self.replica.wants_sync() || self.log.is_sync_due();
+        due && !self.sync_in_flight
     }
 
     /// Whether anything is in the page cache only, wanted there or not.

@@ -138,3 +138,31 @@ async fn producers_that_a_sync_answered_share_the_next() {
     // Nobody is waited for without end.
     check_gathering(16, 3, GATHER_YIELDS_MAX);
 }
+
+/// Nobody waits for the disk here, and yet it must not fall behind without bound: a shard would have to sync by itself
+/// when segments pile up, and all its partitions to wait.
+#[tokio::test]
+async fn so_much_is_in_the_page_cache_only() {
+    let Fixture { mut owner, mut commands, syncs, _folder, .. } = fixture(Durability::Replicated);
+    while let Ok(opening) = commands.try_recv() {
+        owner.handle(opening);
+    }
+    let bytes = |append: &Command| match append {
+        Command::Append { append, .. } => append.batches.iter().map(|(_, batch)| batch.len() as u64).sum::<u64>(),
+        _ => 0,
+    };
+    let config = log::Config { unsynced_bytes_max: 3 * bytes(&append(Acks::All).0), ..log::Config::default() };
+    owner.handle(Command::SetConfig { id: ID, config, durability: Durability::Replicated });
+    let appends = |owner: &mut Owner, count: usize| {
+        (0..count).for_each(|_| owner.handle(append(Acks::All).0));
+        owner.feed(Event::Drained);
+        syncs.try_recv().ok()
+    };
+    assert!(appends(&mut owner, 2).is_none());
+    let job = appends(&mut owner, 1).expect("three are too many");
+    assert_eq!(job.job.end(), Offset(3));
+    assert!(appends(&mut owner, 4).is_none(), "one sync at a time");
+    owner.handle(Command::Synced { id: ID, done: job.job.run() });
+    assert_eq!(appends(&mut owner, 0).expect("four came meanwhile").job.end(), Offset(7));
+    assert!(appends(&mut owner, 2).is_none(), "those that a sync covers do not count");
+}

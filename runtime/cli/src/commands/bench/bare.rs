@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::{Bytes, BytesMut};
@@ -15,9 +15,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::child::Own;
+use super::kept::{self, Pieces};
 use super::measure::{Latency, Sample, Stopwatch};
 use super::pace::Pace;
 use super::peer::{self, Addresses, CHUNK_BYTES};
+use super::values::Values;
 
 /// Records on their way to the echo's writer; its pace must never wait for it.
 const ECHO_QUEUE_MAX: usize = 1 << 20;
@@ -120,6 +122,45 @@ impl Bare {
         .await
     }
 
+    /// Over one QUIC stream into a file of the other end, in pieces that are put together from the values, with checksums.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(super) async fn send_kept(&self, cargo: Cargo, size: usize, values: Arc<Values>) -> Result<Sample> {
+        self.apart(move |bare| async move {
+            let (connection, mut send, mut receive) = bare.stream(peer::KEEP, size as u64).await?;
+            let mut pieces = Pieces::new(&values, size);
+            let watch = bare.watch();
+            let count = cargo.wire.div_ceil(size as u64);
+            for _ in 0..count {
+                send.write_chunk(pieces.next()).await?;
+            }
+            send.finish()?;
+            let taken = receive.read_to_end(8).await?;
+            anyhow::ensure!(taken == (count * size as u64).to_le_bytes(), "the other end kept something else");
+            drop(connection);
+            Ok(watch.stop(cargo.records, cargo.payload))
+        })
+        .await
+    }
+
+    /// What [`Bare::send_kept`] sent last comes back out of the file, and is checked.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(super) async fn receive_kept(&self, cargo: Cargo, size: usize) -> Result<Sample> {
+        self.apart(move |bare| async move {
+            let (connection, mut send, mut receive) = bare.stream(peer::GIVE, size as u64).await?;
+            let watch = bare.watch();
+            send.finish()?;
+            let taken = kept::take(&mut receive, size, |_| Ok(())).await?;
+            anyhow::ensure!(taken >= cargo.wire, "the other end kept less");
+            drop(connection);
+            Ok(watch.stop(cargo.records, cargo.payload))
+        })
+        .await
+    }
+
     /// Over one TCP socket, to the other end.
     ///
     /// # Errors
@@ -161,13 +202,14 @@ impl Bare {
         .await
     }
 
-    /// Records of `bytes` (at least 8) at a rate, there and back over one QUIC stream.
+    /// Records of `bytes` (at least 8) at a rate, there and back over one QUIC stream; `kept` by way of a file.
     ///
     /// # Errors
     /// The connection is lost.
-    pub(super) async fn echo(&self, rate: u64, time: std::time::Duration, bytes: usize) -> Result<Sample> {
+    pub(super) async fn echo(&self, (rate, time): (u64, Duration), bytes: usize, kept: bool) -> Result<Sample> {
         self.apart(move |bare| async move {
-            let (connection, send, receive) = bare.stream(peer::ECHO, 0).await?;
+            let operation = if kept { peer::ECHO_KEPT } else { peer::ECHO };
+            let (connection, send, receive) = bare.stream(operation, 0).await?;
             let pace = Pace::new(rate, time);
             let watch = bare.watch();
             let (queue, records) = mpsc::channel(ECHO_QUEUE_MAX);
@@ -243,7 +285,9 @@ async fn echo_receive(mut receive: quinn::RecvStream, pace: Pace, bytes: usize) 
         while record.len() >= bytes {
             let whole = record.split_to(bytes);
             let i = whole.first_chunk().map_or(0, |number| u64::from_le_bytes(*number));
-            latency.record(pace.latency(i, now));
+            if let Some(late) = pace.latency(i, now) {
+                latency.record(late);
+            }
         }
     }
     Ok(latency)

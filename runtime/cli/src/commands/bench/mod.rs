@@ -7,6 +7,7 @@ mod bare;
 mod broker;
 mod child;
 mod growth;
+mod kept;
 mod measure;
 mod pace;
 mod peer;

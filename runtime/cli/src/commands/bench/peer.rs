@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::kept;
+
 /// Take all there is, answer with its length.
 pub(super) const SINK: u8 = b'S';
 /// The same for Millstream's frames.
@@ -20,11 +23,17 @@ pub(super) const FRAMES: u8 = b'F';
 pub(super) const SOURCE: u8 = b'O';
 /// Give back what comes, at once.
 pub(super) const ECHO: u8 = b'E';
+/// Take pieces of so many bytes into a file; see [`kept`].
+pub(super) const KEEP: u8 = b'K';
+/// Give that file in pieces of so many bytes.
+pub(super) const GIVE: u8 = b'G';
+/// Give back what comes by way of a file.
+pub(super) const ECHO_KEPT: u8 = b'L';
 
 /// Bytes given or taken at a time.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks taken from a QUIC stream at a time.
-const CHUNKS_PER_READ: usize = 32;
+pub(super) const CHUNKS_PER_READ: usize = 32;
 /// Where the peer says where it listens; written last.
 pub(super) const ADDRESSES_FILE: &str = "peer.json";
 
@@ -63,13 +72,16 @@ pub(super) fn serve(folder: &Path) -> Result<()> {
         std::fs::write(&written, serde_json::to_vec(&addresses)?)?;
         std::fs::rename(&written, folder.join(ADDRESSES_FILE))?;
         tokio::spawn(accept_tcp(tcp));
+        let folder: Arc<Path> = Arc::from(folder);
         while let Some(client) = listener.accept().await {
+            let folder = Arc::clone(&folder);
             tokio::spawn(async move {
                 // A client that goes away is measured no more.
                 let Ok(connection) = client.handshake().await else { return };
                 config::admit(&connection);
                 while let Ok((send, receive)) = connection.accept_bi().await {
-                    tokio::spawn(async move { quic_stream(send, receive).await.ok() });
+                    let folder = Arc::clone(&folder);
+                    tokio::spawn(async move { quic_stream(&folder, send, receive).await.ok() });
                 }
             });
         }
@@ -83,7 +95,7 @@ async fn accept_tcp(listener: TcpListener) {
     }
 }
 
-async fn quic_stream(mut send: quinn::SendStream, mut receive: quinn::RecvStream) -> Result<()> {
+async fn quic_stream(folder: &Path, mut send: quinn::SendStream, mut receive: quinn::RecvStream) -> Result<()> {
     let mut opening = [0; 9];
     receive.read_exact(&mut opening).await?;
     match parse(opening) {
@@ -107,6 +119,9 @@ async fn quic_stream(mut send: quinn::SendStream, mut receive: quinn::RecvStream
                 send.write_chunk(now).await?;
             }
         }
+        (KEEP, size) => kept::keep(folder, size as usize, &mut send, &mut receive).await?,
+        (GIVE, size) => kept::give(folder, size as usize, &mut send).await?,
+        (ECHO_KEPT, _) => kept::echo(folder, &mut send, &mut receive).await?,
         _ => {
             let mut chunks = [const { Bytes::new() }; CHUNKS_PER_READ];
             while let Some(count) = receive.read_chunks(&mut chunks).await? {

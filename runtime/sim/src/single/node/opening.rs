@@ -149,6 +149,7 @@ fn log_config(topic: &str) -> Config {
         retention_ms: None,
         retention_bytes: (topic == RETAINED).then_some(schedule::RETENTION_BYTES),
         preallocate_bytes: 512,
+        unsynced_bytes_max: 2_000,
         mark_bytes: 3_000,
         mark_ms: 400,
         segment_ms: 20_000,

@@ -1,11 +1,13 @@
 //! Records from the log through the SDK, by push subscription, visited one by one; against a bare transfer of
 //! the same bytes the other way.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use millstream_client::Start;
 
-use super::{BARE_PARTS, Part, cargo, parts, produce};
+use super::{BARE_PARTS, KEPT_PART, Part, cargo, parts, produce};
 use crate::commands::bench::Stage;
 use crate::commands::bench::args::Load;
 use crate::commands::bench::broker::{Broker, INPUT};
@@ -17,15 +19,20 @@ pub(in super::super) async fn consume(stage: &mut Stage<'_>) -> Result<Scene> {
     stage.broker().await?;
     let bare = stage.bare().await?;
     let (load, broker) = (&stage.load, stage.broker.as_ref().expect("it was started just now"));
-    let (cargo, _) = cargo(load, &stage.values);
+    let (cargo, chunk) = cargo(load, &stage.values);
     stage.bar.set_message("consume: filling the topic");
     produce::run(broker, &load.to_fill(), &stage.values).await?;
+    if load.references {
+        bare.send_kept(cargo, chunk, Arc::clone(&stage.values)).await?;
+    }
     let scene = Scene { what: "consume", title: load.describe(), compare: Compare::Throughput, series: Vec::new() };
     scene
-        .play((load.runs, &stage.bar), &parts(load, &BARE_PARTS), async |part| match part {
+        .play((load.runs, &stage.bar), &parts(load, &[&BARE_PARTS[..], &[KEPT_PART]].concat()), async |part| match part
+        {
             Part::Subject => run(broker, load).await,
             Part::Quic => bare.receive_quic(cargo).await,
             Part::Tcp => bare.receive_tcp(cargo).await,
+            Part::Kept => bare.receive_kept(cargo, chunk).await,
         })
         .await
 }

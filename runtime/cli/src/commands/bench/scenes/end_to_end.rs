@@ -31,13 +31,13 @@ pub(in super::super) async fn end_to_end(stage: &mut Stage<'_>) -> Result<Scene>
         }
     };
     let share = if load.rate.is_some() { "" } else { " (half of what goes)" };
-    let title = format!("{}, {}/s{share}, from the intended time", load.describe(), count(rate));
+    let title = format!("{}, {}/s{share}, from the intended time, once warm", load.describe(), count(rate));
     let scene = Scene { what: "end-to-end", title, compare: Compare::Latency, series: Vec::new() };
-    let both = [(Part::Subject, "millstream"), (Part::Quic, "bare QUIC echo")];
+    let all = [(Part::Subject, "millstream"), (Part::Quic, "bare QUIC echo"), (Part::Kept, "echo through a file")];
     scene
-        .play((load.runs, &stage.bar), &parts(load, &both), async |part| match part {
+        .play((load.runs, &stage.bar), &parts(load, &all), async |part| match part {
             Part::Subject => run(broker, load, &stage.values, rate).await,
-            _ => bare.echo(rate, load.time, load.record_bytes.max(8)).await,
+            part => bare.echo((rate, load.time), load.record_bytes.max(8), part == Part::Kept).await,
         })
         .await
 }
@@ -100,7 +100,9 @@ async fn note(mut reader: Reader, pace: Pace) -> Result<Latency> {
         let now = Instant::now();
         for record in batch.iter() {
             let i = record.value().first_chunk().map_or(0, |number| u64::from_le_bytes(*number));
-            latency.record(pace.latency(i, now));
+            if let Some(late) = pace.latency(i, now) {
+                latency.record(late);
+            }
         }
         received += batch.len() as u64;
     }

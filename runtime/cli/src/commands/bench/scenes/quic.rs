@@ -17,7 +17,7 @@ pub(in super::super) async fn quic(stage: &mut Stage<'_>) -> Result<Scene> {
     scene
         .play((load.runs, &stage.bar), &parts(load, &BARE_PARTS), async |part| match part {
             Part::Subject => bare.send_frames(cargo, chunk).await,
-            Part::Quic => bare.send_quic(cargo, chunk).await,
+            Part::Quic | Part::Kept => bare.send_quic(cargo, chunk).await,
             Part::Tcp => bare.send_tcp(cargo, chunk).await,
         })
         .await
