@@ -10,6 +10,9 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+/// So many names are looked at one by one.
+const FIELDS_FEW: usize = 4;
+
 /// The value as a document: JSON when it is JSON, else a string, else bytes.
 pub(super) fn read(bytes: &[u8]) -> Box<dyn Val + '_> {
     read_with(bytes, Parse { fields: None })
@@ -20,24 +23,51 @@ pub(super) fn read_fields<'v>(bytes: &'v [u8], fields: &BTreeSet<String>) -> Box
     read_with(bytes, Parse { fields: Some(fields) })
 }
 
+/// A field of an object.
+pub(super) fn field<'v>(value: &'v (dyn Val + 'v), name: &'v str) -> Option<&'v (dyn Val + 'v)> {
+    let found = value.downcast_ref::<CelMap<'v>>()?.inner().get(&CelMapKey::from(name))?;
+    Some(found.as_ref())
+}
+
 pub(super) fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 fn read_with<'v>(bytes: &'v [u8], parse: Parse<'_>) -> Box<dyn Val + 'v> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = parse.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
-    match (parsed, std::str::from_utf8(bytes)) {
-        (Ok(value), _) => value,
-        (Err(_), Ok(text)) => Box::new(CelString::from(text)),
-        (Err(_), Err(_)) => Box::new(CelBytes::from(bytes)),
+    // Checked as a whole, text costs less than in its parts. Bytes that are no text may stand in parts that are skipped.
+    match std::str::from_utf8(bytes) {
+        Ok(text) => {
+            parsed(serde_json::Deserializer::from_str(text), parse).unwrap_or_else(|_| Box::new(CelString::from(text)))
+        }
+        Err(_) => parsed(serde_json::Deserializer::from_slice(bytes), parse)
+            .unwrap_or_else(|_| Box::new(CelBytes::from(bytes))),
     }
+}
+
+fn parsed<'v, R: serde_json::de::Read<'v>>(
+    mut deserializer: serde_json::Deserializer<R>,
+    parse: Parse<'_>,
+) -> serde_json::Result<Box<dyn Val + 'v>> {
+    let value = parse.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
 }
 
 #[derive(Clone, Copy)]
 struct Parse<'f> {
     /// Of the outermost object, keep only these; `None` keeps all.
     fields: Option<&'f BTreeSet<String>>,
+}
+
+impl Parse<'_> {
+    fn keeps(&self, name: &str) -> bool {
+        match self.fields {
+            None => true,
+            // The lengths alone tell most of a few names apart; a search of the set compares bytes.
+            Some(fields) if fields.len() <= FIELDS_FEW => fields.iter().any(|field| field == name),
+            Some(fields) => fields.contains(name),
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Parse<'_> {
@@ -97,7 +127,7 @@ impl<'de> Visitor<'de> for Parse<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut map: HashMap<CelMapKey<'de>, Box<dyn Val + 'de>> = HashMap::new();
         while let Some(name) = entries.next_key_seed(Name)? {
-            if self.fields.is_some_and(|fields| !fields.contains(&*name)) {
+            if !self.keeps(&name) {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }

@@ -47,6 +47,8 @@ pub struct Expression {
     program: Program,
     metered: Metered,
     uses: Uses,
+    /// It is `value.field` and nothing else.
+    field: Option<String>,
 }
 
 impl fmt::Debug for Expression {
@@ -92,7 +94,8 @@ impl Expression {
         let uses = scope::analyse(&program, source)?;
         let place = |id| program.source_info().offset_for(id).map_or(0, |(start, _)| start as usize).min(source.len());
         let metered = meter::meter(program.expression(), &place)?;
-        Ok(Expression { source: source.to_string(), program, metered, uses })
+        let field = scope::only_field(program.expression()).map(str::to_owned);
+        Ok(Expression { source: source.to_string(), program, metered, uses, field })
     }
 
     pub fn source(&self) -> &str {
@@ -166,6 +169,11 @@ impl Expression {
             (ValueUse::Fields(fields), Some(bytes)) => Some(json::read_fields(bytes, fields)),
             (ValueUse::Whole, Some(bytes)) => Some(json::read(bytes)),
         };
+        let field = self.field.as_deref().zip(value.as_deref()).and_then(|(name, value)| json::field(value, name));
+        if let Some(found) = field {
+            // What is found needs no evaluation. Why something is not is the evaluation's to say.
+            return use_result(found).map_err(cut);
+        }
         let record = Record { row, origin, value, headers: self.uses.headers.then(|| header_map(row.headers)) };
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(&record);

@@ -68,6 +68,13 @@ pub(super) fn analyse(program: &Program, source: &str) -> Result<Uses, CompileEr
     }
 }
 
+/// The field's name, of an expression that is `value.field`.
+pub(super) fn only_field(node: &IdedExpr) -> Option<&str> {
+    let Expr::Select(select) = &node.expr else { return None };
+    let is_value = matches!(&select.operand.expr, Expr::Ident(name) if name == "value");
+    (is_value && !select.test).then_some(&select.field)
+}
+
 struct Walk<'p> {
     program: &'p Program,
     source: &'p str,

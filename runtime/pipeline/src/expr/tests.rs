@@ -15,9 +15,9 @@ fn with_row<T>(value: Option<&[u8]>, use_row: impl FnOnce(&Row<'_>) -> T) -> T {
     use_row(&columns.rows().next().unwrap())
 }
 
-fn check(source: &str, value: &str, expect: Expect) {
+fn check(source: &str, value: impl AsRef<[u8]>, expect: Expect) {
     let expression = Expression::compile(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
-    let shown = with_row(Some(value.as_bytes()), |row| {
+    let shown = with_row(Some(value.as_ref()), |row| {
         let mut out = Vec::new();
         match expression.value(row, ORIGIN, &mut out) {
             Ok(true) => String::from_utf8(out).unwrap(),
@@ -44,6 +44,10 @@ fn values() {
     check("value.big", line, expect!["18446744073709551615"]);
     check("value.bytes * 2.0", line, expect!["3.0"]);
     check("value.user", line, expect!["(null)"]);
+    check("value.path", line, expect!["/a b"]);
+    check("value.nested", line, expect![[r#"{"a":"\n","b":1}"#]]);
+    check("has(value.path)", line, expect!["true"]);
+    check("value.a", r#"{"a":1,"a":2}"#, expect!["2"]);
     check("value", "plain text, no JSON", expect!["plain text, no JSON"]);
     check("value.size()", "plain", expect!["5"]);
     check("value", "[1, 2]", expect!["[1,2]"]);
@@ -82,10 +86,24 @@ fn failures_of_one_record() {
     check("headers.absent", "", expect!["error: `headers.absent`: no field `absent`"]);
     check(
         "value.a + [value.a]",
-        &format!(r#"{{"a":"{}"}}"#, "x".repeat(1000)),
+        format!(r#"{{"a":"{}"}}"#, "x".repeat(1000)),
         expect![[
             r#"error: `value.a + [value.a]`: Unsupported binary operator 'add': String("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"#
         ]],
+    );
+}
+
+/// Bytes that are no text harm only whoever looks at them.
+#[test]
+fn no_text_in_a_field() {
+    let value = b"{\"a\":1,\"b\":\"\xff\",\"c\":{\"d\":2}}";
+    check("value.a + value.c.d", value, expect!["3"]);
+    check("value.a", value, expect!["1"]);
+    check("value.b", value, expect!["error: `value.b`: a field was asked of a bytes"]);
+    check(
+        "value.a",
+        b"{\"a\":1} \xff",
+        expect!["error: `value.a`: a field was asked of a bytes, the value is not JSON"],
     );
 }
 
@@ -185,15 +203,15 @@ fn work_that_ends_is_done() {
         let order = r#"{"name":"bolt","price":12.5,"tags":["small","steel"]}"#;
         format!("[{}]", vec![order; count].join(","))
     };
-    check("value.filter(o, o.price > 10.0 && 'steel' in o.tags).map(o, o.name).size()", &orders(1000), expect!["1000"]);
-    check("value.filter(a, value.exists(b, a.name == b.name)).size()", &orders(60), expect!["60"]);
-    check("value.map(o, o.price).distinct()", &orders(500), expect!["[12.5]"]);
-    check("value.map(o, o.name).sort().join('+').size()", &orders(100), expect!["499"]);
-    check("value.sortBy(o, o.price)[0].name", &orders(3), expect![[r#"bolt"#]]);
+    check("value.filter(o, o.price > 10.0 && 'steel' in o.tags).map(o, o.name).size()", orders(1000), expect!["1000"]);
+    check("value.filter(a, value.exists(b, a.name == b.name)).size()", orders(60), expect!["60"]);
+    check("value.map(o, o.price).distinct()", orders(500), expect!["[12.5]"]);
+    check("value.map(o, o.name).sort().join('+').size()", orders(100), expect!["499"]);
+    check("value.sortBy(o, o.price)[0].name", orders(3), expect![[r#"bolt"#]]);
     check("value.split(' ').map(w, w.replace('l', 'LL')).join('_')", "all is well", expect!["aLLLL_is_weLLLL"]);
     check("value.replace('l', 'r', 1).replace('x', value)", "all", expect!["arl"]);
     check("value.indexOf('is') + value.lastIndexOf(' ')", "all is well", expect!["10"]);
-    check("'%s at %.2f'.format([value[0].name, value[0].price])", &orders(1), expect!["bolt at 12.50"]);
+    check("'%s at %.2f'.format([value[0].name, value[0].price])", orders(1), expect!["bolt at 12.50"]);
     check(
         "[value.matches('^a.*l$'), matches(value, r'(\\w+ ){2}'), value.matches('x')]",
         "all is well",
