@@ -54,9 +54,7 @@ pub fn claim(volume: &dyn Volume, place: Place<'_>) -> Result<(), Failure> {
         let code = code_of_io(&e);
         let advice = match (code, Errno::from_io_error(&e)) {
             (ErrorCode::DiskFull, _) => ": free some space on the broker's disk",
-            (_, Some(Errno::MFILE)) => {
-                ": raise the broker's limit of open files (`ulimit -Hn`); a partition keeps three"
-            }
+            (_, Some(Errno::MFILE)) => ": raise the broker's limit of open files (`ulimit -Hn`); a partition keeps two",
             _ => "",
         };
         Failure::new(code, format!("folder {shown}: {e}{advice}"))

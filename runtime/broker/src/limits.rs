@@ -86,6 +86,10 @@ impl Default for Limits {
 pub(crate) const SHARD_MAILBOX_MAX: usize = 4_096;
 /// Partitions that are opened or closed at a time: their syncs share the file system's commits.
 pub(crate) const OPENINGS_MAX: usize = 32;
+/// Files that a partition keeps open: its folder and its last segment.
+pub(crate) const PARTITION_FILES: u64 = 2;
+/// Files that opening a partition takes for a moment beside those, unless it has many segments.
+pub(crate) const OPENING_FILES: u64 = 4;
 /// Commands a shard handles before it asks for syncs, so that a flood can't put off durability for ever.
 pub(crate) const SHARD_DRAIN_MAX: usize = 1_024;
 /// How often a shard lets other threads run before it asks for a sync, while those whom the last one answered have not

@@ -11,6 +11,9 @@
 //! the mark was written; the record at `position` has `offset`. The mark is written after every sync but
 //! synced only now and then: after a power loss it may lag, never lead. A write never goes to the slot whose
 //! contents are known to be on the disk, so whatever becomes of it, that one is left.
+//!
+//! The file is open only while it is written: a partition needs no descriptor for it otherwise. Each sync goes over the
+//! handle that wrote what it makes durable. Opening comes first and alone, as its failure leaves everything as it was.
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,12 +48,12 @@ pub(crate) struct State {
     pub(crate) clean: bool,
 }
 
-/// The file, for writing. The log's owner and its sync jobs share it.
+/// What the file says, and how it is changed. The log's owner and its sync jobs share it; each brings the file that
+/// it had from [`open`].
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    file: Arc<dyn File>,
     current: Mutex<Current>,
-    /// Opening wrote the file, durably, and its name with it.
+    /// Loading wrote the file, durably, and its name with it.
     pub(crate) replaced: bool,
 }
 
@@ -61,14 +64,22 @@ struct Current {
     state: State,
     /// Where the newest state is.
     slot: usize,
-    /// Where a state is that is on the disk for certain; absent after opening, as what was read may be in the cache alone.
+    /// Where a state is that is on the disk for certain; absent after loading, as what was read may be in the cache alone.
     durable: Option<usize>,
 }
 
+/// The file, to be changed and closed again.
+///
+/// # Errors
+/// The system's, when it is out of file descriptors for example; nothing was written.
+pub(crate) fn open(storage: &dyn Storage) -> io::Result<Arc<dyn File>> {
+    storage.open(CHECKPOINT)
+}
+
 impl Checkpoint {
-    /// Opens the file, which holds `bytes` (none when there is no file); a damaged one is replaced, durably, by the slot
-    /// that is left, or by `fallback`.
-    pub(crate) fn open(storage: &dyn Storage, bytes: &[u8], fallback: State) -> io::Result<Self> {
+    /// Takes over the file, which holds `bytes` (none when there is no file); a damaged one is replaced, durably, by the
+    /// slot that is left, or by `fallback`.
+    pub(crate) fn load(storage: &dyn Storage, bytes: &[u8], fallback: State) -> io::Result<Self> {
         let mut current = newest(bytes).unwrap_or(Current { state: fallback, ..Current::default() });
         let replaced = !faults(bytes).is_empty();
         if replaced {
@@ -80,7 +91,7 @@ impl Checkpoint {
             replace_file(storage, CHECKPOINT, &both)?;
             current = Current { sequence: newer, slot: 1, durable: Some(1), ..current };
         }
-        Ok(Checkpoint { file: storage.open(CHECKPOINT)?, current: Mutex::new(current), replaced })
+        Ok(Checkpoint { current: Mutex::new(current), replaced })
     }
 
     /// As last written.
@@ -94,54 +105,57 @@ impl Checkpoint {
 
     /// Makes what was read durable: it is written over itself, since after a failed sync it may be in the cache alone,
     /// and a second sync would not write it.
-    pub(crate) fn secure(&self) -> io::Result<()> {
-        self.secure_locked(&mut self.lock())
-    }
-
-    fn secure_locked(&self, current: &mut Current) -> io::Result<()> {
-        if current.durable.is_none() {
-            self.put(current)?;
-            self.file.sync_data()?;
-            current.durable = Some(current.slot);
-        }
-        Ok(())
-    }
-
-    fn put(&self, current: &Current) -> io::Result<()> {
-        let slot = encode(current.sequence, &current.state);
-        write_all_at(&*self.file, &mut [IoSlice::new(&slot)], (current.slot * SLOT_DISTANCE) as u64)
+    pub(crate) fn secure(&self, file: &dyn File) -> io::Result<()> {
+        self.lock().secure(file)
     }
 
     /// Changes the state. It is durable only when `sync` says so.
-    pub(crate) fn update(&self, sync: bool, change: impl FnOnce(&mut State)) -> io::Result<()> {
+    pub(crate) fn update(&self, file: &dyn File, sync: bool, change: impl FnOnce(&mut State)) -> io::Result<()> {
         let mut current = self.lock();
-        self.secure_locked(&mut current)?;
+        current.secure(file)?;
         let mut next = *current;
         change(&mut next.state);
         next.sequence += 1;
         // Never over the one that is durable, however many are written between two syncs.
         next.slot = 1 - current.durable.unwrap_or(current.slot);
-        self.put(&next)?;
+        next.put(file)?;
         *current = next;
         if sync {
-            self.file.sync_data()?;
+            file.sync_data()?;
             current.durable = Some(current.slot);
         }
         Ok(())
     }
 
     /// Makes the state be `wanted`, durably.
-    pub(crate) fn settle(&self, wanted: State) -> io::Result<()> {
-        if self.state() == wanted { self.secure() } else { self.update(true, |state| *state = wanted) }
+    pub(crate) fn settle(&self, file: &dyn File, wanted: State) -> io::Result<()> {
+        if self.state() == wanted { self.secure(file) } else { self.update(file, true, |state| *state = wanted) }
     }
 
     /// Moves the mark; it never goes back.
-    pub(crate) fn advance(&self, mark: Mark, sync: bool) -> io::Result<()> {
-        self.update(sync, |state| {
+    pub(crate) fn advance(&self, file: &dyn File, mark: Mark, sync: bool) -> io::Result<()> {
+        self.update(file, sync, |state| {
             if mark.offset >= state.mark.offset {
                 state.mark = mark;
             }
         })
+    }
+}
+
+impl Current {
+    /// As [`Checkpoint::secure`].
+    fn secure(&mut self, file: &dyn File) -> io::Result<()> {
+        if self.durable.is_none() {
+            self.put(file)?;
+            file.sync_data()?;
+            self.durable = Some(self.slot);
+        }
+        Ok(())
+    }
+
+    fn put(&self, file: &dyn File) -> io::Result<()> {
+        let slot = encode(self.sequence, &self.state);
+        write_all_at(file, &mut [IoSlice::new(&slot)], (self.slot * SLOT_DISTANCE) as u64)
     }
 }
 
@@ -220,9 +234,10 @@ mod tests {
             let bytes = storage.get(CHECKPOINT).unwrap();
             [0, SLOT_DISTANCE].map(|at| decode(&bytes[at..]).unwrap().1.start.0)
         };
-        let checkpoint = Checkpoint::open(&storage, &[], State::default()).unwrap();
+        let checkpoint = Checkpoint::load(&storage, &[], State::default()).unwrap();
         let set = |checkpoint: &Checkpoint, sync, start| {
-            checkpoint.update(sync, |state| state.start = Offset(start)).unwrap();
+            let file = open(&storage).unwrap();
+            checkpoint.update(&*file, sync, |state| state.start = Offset(start)).unwrap();
         };
         let check = |checkpoint: &Checkpoint, durable: i64, newest: i64| {
             assert!(slots().contains(&durable) && slots().contains(&newest), "{:?}", slots());
@@ -237,7 +252,7 @@ mod tests {
         set(&checkpoint, false, 13);
         check(&checkpoint, 12, 13);
         // What is read is not known to be on the disk: it is put there before the other slot is touched.
-        let again = Checkpoint::open(&storage, &storage.get(CHECKPOINT).unwrap(), State::default()).unwrap();
+        let again = Checkpoint::load(&storage, &storage.get(CHECKPOINT).unwrap(), State::default()).unwrap();
         assert_eq!(again.state().start.0, 13);
         set(&again, false, 14);
         check(&again, 13, 14);

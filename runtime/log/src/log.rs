@@ -9,12 +9,12 @@ use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, HEADER_LEN, patch_header};
 use millstream_protocol::{LeaderEpoch, Offset, mutant};
 
-use crate::checkpoint::{Checkpoint, Mark};
+use crate::checkpoint::{self, Checkpoint, Mark};
 use crate::config::{APPEND_BYTES_MAX, Config, SEGMENT_BYTES_MAX};
 use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::index::{Indexer, LiveIndex, NO_TIMESTAMP};
-use crate::names::{EPOCHS, Kind};
+use crate::names::{CHECKPOINT, EPOCHS, Kind};
 use crate::producers::{Producers, Verdict};
 use crate::reader::{Reader, Shared};
 use crate::recovery::{self, Recovery};
@@ -132,8 +132,8 @@ impl<S: Storage> Log<S> {
     /// before are not written again.
     ///
     /// # Errors
-    /// `TooLarge` and the sequence errors are the batch's fault; after `DiskFull` the log is as before;
-    /// `Fenced` and `Io` mean that this log is not written any more.
+    /// `TooLarge` and the sequence errors are the batch's fault; after `DiskFull` the log is as before, and so it is
+    /// after `Io` unless [`Log::is_fenced`]; a fenced log is not written any more.
     pub fn append(
         &mut self,
         batches: &[(BatchHeader, Bytes)],
@@ -150,7 +150,8 @@ impl<S: Storage> Log<S> {
             return Err(Error::TooLarge { bytes, max: APPEND_BYTES_MAX });
         }
         if self.sync.says_clean && !mutant!("clean-flag-stays") {
-            let cleared = self.checkpoint.update(true, |state| state.clean = false);
+            let file = checkpoint::open(&*self.storage).map_err(|e| Error::io(CHECKPOINT, e))?;
+            let cleared = self.checkpoint.update(&*file, true, |state| state.clean = false);
             self.or_fence("the checkpoint", cleared)?;
             self.sync.says_clean = false;
         }

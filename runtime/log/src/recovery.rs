@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_protocol::{Offset, mutant};
 
-use crate::checkpoint::{Checkpoint, Mark, State};
+use crate::checkpoint::{self, Checkpoint, Mark, State};
 use crate::config::Config;
 use crate::error::Error;
 use crate::finding::Finding;
@@ -49,7 +49,7 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
     let is_secured = secured.is_some();
     let checkpoint = match secured {
         Some(checkpoint) => checkpoint,
-        None => open_checkpoint(&*storage, &found)?,
+        None => load_checkpoint(&*storage, &found)?,
     };
     // One that is written anew brings the segment's name to the disk with its own.
     if begins && (is_secured || !checkpoint.replaced) {
@@ -58,7 +58,8 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
     let mark = Mark { segment: active.segment.base, position: active.segment.size(), offset: found.end };
     if !found.clean {
         let state = State { start: found.state.start, mark, clean: false };
-        checkpoint.settle(state).map_err(|e| Error::io(CHECKPOINT, e))?;
+        let settled = checkpoint::open(&*storage).and_then(|file| checkpoint.settle(&*file, state));
+        settled.map_err(|e| Error::io(CHECKPOINT, e))?;
     }
     let shared = Shared {
         storage: Arc::clone(&storage) as Arc<dyn Storage>,
@@ -89,17 +90,18 @@ pub(crate) fn open<S: Storage>(storage: Arc<S>, config: Config, now_ms: i64) -> 
     Ok((log, recovery))
 }
 
-fn open_checkpoint(storage: &dyn Storage, found: &Inspection) -> Result<Checkpoint, Error> {
-    Checkpoint::open(storage, &found.checkpoint, found.state).map_err(|e| Error::io(CHECKPOINT, e))
+fn load_checkpoint(storage: &dyn Storage, found: &Inspection) -> Result<Checkpoint, Error> {
+    Checkpoint::load(storage, &found.checkpoint, found.state).map_err(|e| Error::io(CHECKPOINT, e))
 }
 
-/// Opens the checkpoint and makes it durable, where files are to be deleted because of it.
+/// Loads the checkpoint and makes it durable, where files are to be deleted because of it.
 fn secure_checkpoint(storage: &dyn Storage, found: &Inspection) -> Result<Option<Checkpoint>, Error> {
     if found.clean || found.leftovers.is_empty() || mutant!("recovery-believes-the-cache") {
         return Ok(None);
     }
-    let checkpoint = open_checkpoint(storage, found)?;
-    checkpoint.secure().map_err(|e| Error::io(CHECKPOINT, e))?;
+    let checkpoint = load_checkpoint(storage, found)?;
+    let secured = checkpoint::open(storage).and_then(|file| checkpoint.secure(&*file));
+    secured.map_err(|e| Error::io(CHECKPOINT, e))?;
     Ok(Some(checkpoint))
 }
 

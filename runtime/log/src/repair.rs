@@ -61,7 +61,7 @@ fn mend(storage: &dyn Storage, name: &str, config: &Config) -> io::Result<Option
             // Without a valid slot, the opening takes the log whole or not at all.
             let bytes = read_file(storage, CHECKPOINT)?.unwrap_or_default();
             let Some(state) = checkpoint::state_of(&bytes) else { return Ok(None) };
-            Checkpoint::open(storage, &bytes, state)?;
+            Checkpoint::load(storage, &bytes, state)?;
             Ok(Some(format!("{name}: written anew, both slots as the valid one")))
         }
         (EPOCHS, _) => {

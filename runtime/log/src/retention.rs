@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use millstream_protocol::{Offset, mutant};
 
+use crate::checkpoint;
 use crate::error::Error;
 use crate::log::Log;
 use crate::names::{CHECKPOINT, EPOCHS, Kind, parse};
@@ -87,10 +88,11 @@ impl<S: Storage> Log<S> {
             // From the moment that the new start is durable, recovery doesn't read the batches before it.
             self.keep_producers(&segments[first])?;
         }
+        let file = checkpoint::open(&*self.storage).map_err(|e| Error::io(CHECKPOINT, e))?;
         // Into both slots: losing one must not bring records back.
         for _ in 0..2 {
             let sync = !mutant!("delete-records-not-durable");
-            match self.checkpoint.update(sync, |state| state.start = start) {
+            match self.checkpoint.update(&*file, sync, |state| state.start = start) {
                 Err(e) if e.kind() == io::ErrorKind::StorageFull => return Err(Error::DiskFull),
                 saved => self.or_fence(CHECKPOINT, saved)?,
             }
@@ -130,12 +132,14 @@ impl<S: Storage> Log<S> {
     /// What producers sent can be told from the batches only as long as they are there: makes the snapshot
     /// durable that tells it for those before `first`.
     fn keep_producers(&mut self, first: &Segment) -> Result<(), Error> {
-        let synced = match self.storage.open(&Kind::Snapshot.name(first.base)) {
-            Ok(snapshot) => snapshot.sync_data().and_then(|()| self.storage.sync_dir()),
+        let name = Kind::Snapshot.name(first.base);
+        let snapshot = match self.storage.open(&name) {
+            Ok(snapshot) => snapshot,
             // It could not be written, on a full disk: producers that sent nothing since may be forgotten.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io(name, e)),
         };
+        let synced = snapshot.sync_data().and_then(|()| self.storage.sync_dir());
         self.or_fence("a snapshot", synced)
     }
 
@@ -176,7 +180,8 @@ impl<S: Storage> Log<S> {
         self.delete_stray_snapshots().map_err(io)?;
         self.storage.sync_dir().map_err(io)?;
         let mark = self.mark();
-        let closed = self.checkpoint.update(true, |state| {
+        let file = checkpoint::open(&*self.storage).map_err(io)?;
+        let closed = self.checkpoint.update(&*file, true, |state| {
             state.mark = mark;
             state.clean = true;
         });

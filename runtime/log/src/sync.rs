@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_protocol::{Offset, mutant};
 
-use crate::checkpoint::{Checkpoint, Mark};
+use crate::checkpoint::{self, Checkpoint, Mark};
 use crate::storage::{File, Storage};
 
 /// The blocking half of a sync. Dropping it unrun leaves the log without another sync.
@@ -49,7 +49,7 @@ impl SyncJob {
 
     fn sync(&self) -> io::Result<()> {
         if mutant!("mark-before-sync") {
-            self.checkpoint.advance(self.mark, true)?;
+            self.checkpoint.advance(&*checkpoint::open(&*self.storage)?, self.mark, true)?;
         }
         for file in &self.files {
             match file.sync_data() {
@@ -60,9 +60,11 @@ impl SyncJob {
         if self.folder && !mutant!("skip-directory-sync") {
             self.storage.sync_dir()?;
         }
+        // A mark that lags is allowed, so one that can't be opened is left to the next sync.
+        let Ok(checkpoint) = checkpoint::open(&*self.storage) else { return Ok(()) };
         // Only after the data is safe may the mark say so.
-        match self.checkpoint.advance(self.mark, self.sync_mark) {
-            // A mark that lags is allowed.
+        match self.checkpoint.advance(&*checkpoint, self.mark, self.sync_mark) {
+            // As above.
             Err(e) if !self.sync_mark || e.kind() == io::ErrorKind::StorageFull => Ok(()),
             other => other,
         }

@@ -7,10 +7,10 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use millstream_log::{Config, DiskStorage, Error, Log, MemoryStorage};
+use millstream_log::{Config, DiskStorage, Error, Log, MemoryStorage, Storage};
 use millstream_protocol::Offset;
 use millstream_protocol::batch::{check_batch, split_batches};
-use support::{EPOCH, Faulty, append, batch, fill, open, read_all, small, sync};
+use support::{CHECKPOINT, EPOCH, Faulty, append, batch, fill, open, read_all, small, sync};
 
 #[test]
 fn a_full_disk_refuses_appends_and_nothing_else() {
@@ -116,6 +116,90 @@ fn a_failed_write_fences() {
     assert!(log.append(&[batch(9, &[1])], EPOCH, 0).is_err());
     storage.fail_changes_after(1_000);
     assert!(matches!(log.append(&[batch(9, &[1])], EPOCH, 0), Err(Error::Fenced { .. })));
+}
+
+/// An `Io` error that leaves the log writable.
+fn check_unfenced<T: std::fmt::Debug>(log: &Log<Faulty>, outcome: Result<T, Error>) {
+    assert!(matches!(outcome, Err(Error::Io { .. })) && !log.is_fenced(), "{outcome:?}, {log:?}");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_opened_refuses_an_append_and_no_later_one() {
+    let memory = MemoryStorage::new();
+    let mut log = open(memory.clone());
+    fill(&mut log, 0..5, 2);
+    log.close().unwrap();
+    let storage = Faulty::new(memory.clone());
+    let (mut log, recovery) = Log::open(storage.clone(), small(), 0).unwrap();
+    assert!(recovery.clean);
+    storage.fail_opens(Some(CHECKPOINT));
+    let files = || memory.list().unwrap().into_iter().map(|name| (memory.get(&name), name)).collect::<Vec<_>>();
+    let (before, syncs) = (files(), storage.syncs());
+    let refused = log.append(&[batch(9, &[1])], EPOCH, 0);
+    check_unfenced(&log, refused);
+    assert_eq!((files(), storage.syncs(), log.end_offset()), (before, syncs, Offset(10)), "something was written");
+    storage.fail_opens(None);
+    let closed = memory.get(CHECKPOINT);
+    assert_eq!(append(&mut log, &[batch(9, &[1])]), Offset(10));
+    assert_ne!(memory.get(CHECKPOINT), closed, "the flag of the clean end stays");
+    drop(log);
+    let (log, recovery) = Log::open(memory.copy(), small(), 0).unwrap();
+    assert_eq!((recovery.clean, log.end_offset()), (false, Offset(11)));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_opened_lags() {
+    // With a mark that is due to be synced, and without.
+    for mark_bytes in [0, u64::MAX] {
+        let memory = MemoryStorage::new();
+        let storage = Faulty::new(memory.clone());
+        let config = Config { mark_bytes, ..small() };
+        let (mut log, _) = Log::open(storage.clone(), config.clone(), 0).unwrap();
+        fill(&mut log, 0..5, 2);
+        assert_eq!(sync(&mut log), Offset(10));
+        let marked = memory.get(CHECKPOINT);
+        storage.fail_opens(Some(CHECKPOINT));
+        fill(&mut log, 5..15, 2);
+        assert_eq!(sync(&mut log), Offset(30));
+        assert_eq!(memory.get(CHECKPOINT), marked);
+        // What is beyond the mark is scanned.
+        let (reopened, recovery) = Log::open(memory.copy(), config, 0).unwrap();
+        assert_eq!((reopened.end_offset(), recovery.truncated_bytes), (Offset(30), 0));
+        storage.fail_opens(None);
+        fill(&mut log, 15..16, 2);
+        assert_eq!(sync(&mut log), Offset(32));
+        assert_ne!(memory.get(CHECKPOINT), marked);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_opened_make_deletions_and_closing_fail_once() {
+    // The producers' state before the new start, where it is in another segment; the checkpoint.
+    for (file, before) in [(CHECKPOINT, Offset(2)), (CHECKPOINT, Offset(60)), (".snapshot", Offset(60))] {
+        let memory = MemoryStorage::new();
+        let storage = Faulty::new(memory.clone());
+        let (mut log, _) = Log::open(storage.clone(), Config { retention_bytes: Some(2_000), ..small() }, 0).unwrap();
+        fill(&mut log, 0..40, 2);
+        sync(&mut log);
+        let segments = log.describe().segments;
+        storage.fail_opens(Some(file));
+        let refused = log.delete_records(before);
+        check_unfenced(&log, refused);
+        let late = log.apply_retention(0);
+        check_unfenced(&log, late);
+        assert_eq!((log.start_offset(), log.describe().segments), (Offset(0), segments));
+        fill(&mut log, 40..41, 2);
+        storage.fail_opens(None);
+        log.delete_records(before).unwrap();
+        assert_eq!(log.start_offset(), before);
+        assert_eq!(open(memory.copy()).start_offset(), before);
+        log.apply_retention(0).unwrap();
+        assert!(log.start_offset() >= before && log.describe().segments < segments);
+        storage.fail_opens(Some(CHECKPOINT));
+        assert!(matches!(log.close(), Err(Error::Io { .. })));
+        let (log, recovery) = Log::open(memory.copy(), small(), 0).unwrap();
+        assert_eq!((recovery.clean, log.end_offset()), (false, Offset(82)));
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl<S: Storage, W> Partition<S, W> {
             Err(error) => {
                 let failure = self.failure(&error);
                 out.push(Effect::Answer(waiter, Err(failure.clone())));
-                // Short of file descriptors, for example, a segment can't be begun now, but maybe later.
+                // Short of file descriptors, for example, a file can't be opened or begun now, but maybe later.
                 if self.log.is_fenced() { Err(failure) } else { Ok(()) }
             }
         }

@@ -9,7 +9,7 @@
 mod collect;
 mod findings;
 mod labels;
-mod process;
+pub(crate) mod process;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -5,9 +5,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Open files and how many there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Files {
-    pub(super) open: u64,
-    pub(super) max: u64,
+pub(crate) struct Files {
+    pub(crate) open: u64,
+    pub(crate) max: u64,
 }
 
 /// Seconds on processors.
@@ -16,7 +16,7 @@ pub(super) fn cpu_seconds() -> f64 {
     used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
-pub(super) fn files() -> Option<Files> {
+pub(crate) fn files() -> Option<Files> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
     // The listing itself is one.
     Some(Files { open: open.saturating_sub(1), max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) })

@@ -28,7 +28,8 @@ use crate::core::partition::code_of;
 use crate::data_dir::DataDir;
 use crate::error::{StartError, shutting_down};
 use crate::folder::{self, Place};
-use crate::limits::{OPENINGS_MAX, SHARD_MAILBOX_MAX};
+use crate::limits::{OPENING_FILES, OPENINGS_MAX, PARTITION_FILES, SHARD_MAILBOX_MAX};
+use crate::observe::process::{self, Files};
 use crate::partition::{Append, Partition};
 use crate::stats::Stats;
 
@@ -170,7 +171,7 @@ impl Shards {
     /// Opens partitions' logs beside their shards, which go on with the others meanwhile, and hands them over. One call at
     /// a time is enough for everybody.
     pub(crate) async fn open(&self, specs: Vec<Spec>) -> Result<Vec<Arc<Partition>>, Failure> {
-        let threads = specs.len().min(OPENINGS_MAX);
+        let threads = openings(specs.len(), process::files);
         let left = Arc::new(Mutex::new(specs.into_iter()));
         let mut opening = JoinSet::new();
         for _ in 0..threads {
@@ -224,6 +225,15 @@ impl Shards {
             let _ = mailbox.try_send(Command::Wake);
         }
     }
+}
+
+/// How many of `partitions` to open at a time. Close to the limit of open files it is one after the other: what openings
+/// take for a moment must not keep partitions closed that fit.
+fn openings(partitions: usize, files: impl FnOnce() -> Option<Files>) -> usize {
+    let most = partitions.min(OPENINGS_MAX);
+    let Some(Files { open, max }) = (most > 1).then(files).flatten() else { return most };
+    let spare = max.saturating_sub(open).saturating_sub(PARTITION_FILES * partitions as u64);
+    most.min(usize::try_from(spare / OPENING_FILES).unwrap_or(usize::MAX)).max(1)
 }
 
 fn mailbox_of(mailboxes: &[mpsc::Sender<Command>], id: TopicPartition) -> &mpsc::Sender<Command> {

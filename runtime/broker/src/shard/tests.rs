@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::owner::{Owner, Parts};
 use super::sync::Job;
-use super::{Command, Spec};
+use super::{Command, Spec, openings};
 use crate::core::shard::Event;
 use crate::data_dir::DataDir;
-use crate::limits::GATHER_YIELDS_MAX;
+use crate::limits::{GATHER_YIELDS_MAX, OPENINGS_MAX};
+use crate::observe::process::Files;
 use crate::partition::{Append, Appended};
 
 const ID: TopicPartition = TopicPartition { topic: TopicId(1), partition: PartitionIndex(0) };
@@ -165,4 +166,20 @@ async fn so_much_is_in_the_page_cache_only() {
     owner.handle(Command::Synced { id: ID, done: job.job.run() });
     assert_eq!(appends(&mut owner, 0).expect("four came meanwhile").job.end(), Offset(7));
     assert!(appends(&mut owner, 2).is_none(), "those that a sync covers do not count");
+}
+
+#[test]
+fn near_the_limit_of_open_files_logs_are_opened_one_after_the_other() {
+    let check = |partitions: usize, left: u64, expected: usize| {
+        let files = || Some(Files { open: 20, max: 20 + left });
+        assert_eq!(openings(partitions, files), expected, "{partitions} partitions, {left} files left");
+    };
+    check(0, 1_000, 0);
+    check(1, 0, 1);
+    check(3, 1_000, 3);
+    check(100, 1_000, OPENINGS_MAX);
+    check(100, 240, 10);
+    check(100, 201, 1);
+    check(100, 50, 1);
+    assert_eq!(openings(100, || None), OPENINGS_MAX);
 }

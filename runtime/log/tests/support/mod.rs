@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use millstream_log::{Config, File, Log, MemoryStorage, Storage};
@@ -13,6 +13,7 @@ use millstream_protocol::batch::{BatchBuilder, BatchHeader, Compression, split_b
 use millstream_protocol::{LeaderEpoch, Offset, ProducerId};
 
 pub(crate) const EPOCH: LeaderEpoch = LeaderEpoch(7);
+pub(crate) const CHECKPOINT: &str = "log-checkpoint";
 
 /// A batch of records with these timestamps; values tell `tag` and their place.
 pub(crate) fn batch(tag: u64, timestamps: &[i64]) -> (BatchHeader, Bytes) {
@@ -101,6 +102,8 @@ struct Faults {
     room: AtomicI64,
     sync_fails: AtomicBool,
     syncs: AtomicI64,
+    /// Files with this in their names can't be opened.
+    unopenable: Mutex<Option<&'static str>>,
 }
 
 #[derive(Debug)]
@@ -116,6 +119,7 @@ impl Faulty {
             room: AtomicI64::new(i64::MAX),
             sync_fails: AtomicBool::new(false),
             syncs: AtomicI64::new(0),
+            unopenable: Mutex::new(None),
         };
         Faulty { inner, faults: Arc::new(faults) }
     }
@@ -131,6 +135,11 @@ impl Faulty {
 
     pub(crate) fn fail_syncs(&self, fail: bool) {
         self.faults.sync_fails.store(fail, Ordering::Relaxed);
+    }
+
+    /// Opening a file with `part` in its name fails, as without file descriptors; with `None` all can be opened again.
+    pub(crate) fn fail_opens(&self, part: Option<&'static str>) {
+        *self.faults.unopenable.lock().unwrap() = part;
     }
 
     pub(crate) fn syncs(&self) -> i64 {
@@ -157,7 +166,11 @@ impl Faulty {
 
 impl Storage for Faulty {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(self.file(self.inner.open(name)?))
+        const EMFILE: i32 = 24;
+        match *self.faults.unopenable.lock().unwrap() {
+            Some(part) if name.contains(part) => Err(io::Error::from_raw_os_error(EMFILE)),
+            _ => Ok(self.file(self.inner.open(name)?)),
+        }
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
