@@ -75,9 +75,14 @@ pub fn claim(volume: &dyn Volume, place: Place<'_>) -> Result<(), Failure> {
 }
 
 fn create(volume: &dyn Volume, place: Place<'_>) -> io::Result<()> {
-    let (parent, name) = split_path(place.folder);
+    let (parent, _) = split_path(place.folder);
     // Its parent is there, or the data folder was taken away: then nothing may look as if it were well.
-    let fresh = !volume.folders(parent)?.iter().any(|there| there == name);
+    volume.open(parent)?;
+    let fresh = match volume.open(place.folder) {
+        Ok(_) => false,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+        Err(e) => return Err(e),
+    };
     volume.create(place.folder)?;
     let identity = Identity {
         format_version: FORMAT_VERSION,
