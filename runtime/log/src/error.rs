@@ -48,3 +48,10 @@ impl Error {
         }
     }
 }
+
+/// Whether a file could not be opened or begun, for want of descriptors: nothing was changed.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    /// `ENFILE` and `EMFILE` on every Linux.
+    const CODES: [i32; 2] = [23, 24];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+}

@@ -12,7 +12,7 @@ use millstream_protocol::{LeaderEpoch, Offset, mutant};
 use crate::checkpoint::{self, Checkpoint, Mark};
 use crate::config::{APPEND_BYTES_MAX, Config, SEGMENT_BYTES_MAX};
 use crate::epochs::Epochs;
-use crate::error::Error;
+use crate::error::{Error, is_out_of_files};
 use crate::index::{Indexer, LiveIndex, NO_TIMESTAMP};
 use crate::names::{CHECKPOINT, EPOCHS, Kind};
 use crate::producers::{Producers, Verdict};
@@ -187,7 +187,7 @@ impl<S: Storage> Log<S> {
         if epochs.assign(epoch, self.end)? {
             let saved = if mutant!("epoch-not-recorded") { Ok(()) } else { epochs.save(&*self.storage) };
             match saved.map_err(|e| Error::io(EPOCHS, e)) {
-                Err(Error::Io { what, source }) => self.or_fence(&what, Err(source))?,
+                Err(Error::Io { what, source }) if !is_out_of_files(&source) => self.or_fence(&what, Err(source))?,
                 saved => saved?,
             }
             self.shared.epochs.store(Arc::new(epochs));

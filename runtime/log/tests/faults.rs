@@ -147,6 +147,18 @@ fn a_checkpoint_that_cannot_be_opened_refuses_an_append_and_no_later_one() {
     assert_eq!((recovery.clean, log.end_offset()), (false, Offset(11)));
 }
 
+/// The first append of a leader epoch takes note of it in a file.
+#[test]
+fn an_epoch_that_cannot_be_noted_refuses_an_append_and_no_later_one() {
+    let storage = Faulty::new(MemoryStorage::new());
+    let (mut log, _) = Log::open(storage.clone(), small(), 0).unwrap();
+    storage.fail_opens(Some("leader-epochs"));
+    let refused = log.append(&[batch(0, &[1])], EPOCH, 0);
+    check_unfenced(&log, refused);
+    storage.fail_opens(None);
+    assert_eq!(append(&mut log, &[batch(0, &[1])]), Offset(0));
+}
+
 #[test]
 fn a_checkpoint_that_cannot_be_opened_lags() {
     // With a mark that is due to be synced, and without.

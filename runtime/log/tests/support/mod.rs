@@ -102,7 +102,7 @@ struct Faults {
     room: AtomicI64,
     sync_fails: AtomicBool,
     syncs: AtomicI64,
-    /// Files with this in their names can't be opened.
+    /// Files with this in their names can't be opened or created.
     unopenable: Mutex<Option<&'static str>>,
 }
 
@@ -137,7 +137,7 @@ impl Faulty {
         self.faults.sync_fails.store(fail, Ordering::Relaxed);
     }
 
-    /// Opening a file with `part` in its name fails, as without file descriptors; with `None` all can be opened again.
+    /// Opening or creating a file with `part` in its name fails, as without file descriptors; with `None` all can be opened again.
     pub(crate) fn fail_opens(&self, part: Option<&'static str>) {
         *self.faults.unopenable.lock().unwrap() = part;
     }
@@ -150,6 +150,14 @@ impl Faulty {
 impl Faults {
     fn change(&self) -> io::Result<()> {
         if self.changes.fetch_sub(1, Ordering::Relaxed) > 0 { Ok(()) } else { Err(io::Error::other("injected")) }
+    }
+
+    fn open(&self, name: &str) -> io::Result<()> {
+        const EMFILE: i32 = 24;
+        match *self.unopenable.lock().unwrap() {
+            Some(part) if name.contains(part) => Err(io::Error::from_raw_os_error(EMFILE)),
+            _ => Ok(()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -166,14 +174,12 @@ impl Faulty {
 
 impl Storage for Faulty {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        const EMFILE: i32 = 24;
-        match *self.faults.unopenable.lock().unwrap() {
-            Some(part) if name.contains(part) => Err(io::Error::from_raw_os_error(EMFILE)),
-            _ => Ok(self.file(self.inner.open(name)?)),
-        }
+        self.faults.open(name)?;
+        Ok(self.file(self.inner.open(name)?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.faults.open(name)?;
         self.faults.change()?;
         Ok(self.file(self.inner.create(name)?))
     }
