@@ -52,6 +52,7 @@ fn transfers_stand_beside_bare_ones() {
     check("produce -n 1000 --durability replicated", 1_000, &all);
     check("produce -n 1000 --batch 100 --clients 2 --keys 10 -z lz4", 1_000, &all);
     check("consume -n 1000 --clients 2", 1_000, &all);
+    check("produce -n 1000 -s 0", 1_000, &all);
 }
 
 #[test]

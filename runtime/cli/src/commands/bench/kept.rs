@@ -17,11 +17,13 @@ use super::values::Values;
 const KEPT_FILE: &str = "kept";
 /// CRC32C of the rest of a piece.
 const HEAD_BYTES: usize = 4;
+/// Begins a record, so that an empty one takes room, too.
+const RECORD: u8 = 0x1e;
 
 /// Pieces of `size` bytes, a checksum before the records.
 pub(super) struct Pieces<'a> {
-    pub(super) values: &'a Values,
-    pub(super) size: usize,
+    values: &'a Values,
+    size: usize,
     next: u64,
     piece: BytesMut,
 }
@@ -38,6 +40,7 @@ impl<'a> Pieces<'a> {
         while self.piece.len() < self.size {
             let value = self.values.value(self.next);
             self.next += 1;
+            self.piece.extend_from_slice(&[RECORD]);
             self.piece.extend_from_slice(&value[..value.len().min(self.size - self.piece.len())]);
         }
         let sum = crc32c::crc32c(&self.piece[HEAD_BYTES..]);
