@@ -16,6 +16,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let bytes = alone::parse(&text, lines);
     let seconds = start.elapsed().as_secs_f64();
+    if bytes == 0 {
+        return Err("the file has no line that can be parsed".into());
+    }
     let per_line = seconds * 1e9 / lines as f64;
     println!("{lines} lines, {bytes} bytes of JSON: {seconds:.2} s, {per_line:.0} ns per line");
     Ok(())

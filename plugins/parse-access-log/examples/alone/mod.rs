@@ -6,8 +6,9 @@ use parse_access_log::{Format, line};
 /// log line counts as one all the same.
 pub(crate) fn parse(text: &str, lines: u64) -> u64 {
     let (mut json, mut bytes) = (Vec::new(), 0);
+    let texts: Vec<&str> = text.lines().collect();
     let lines = usize::try_from(lines).unwrap_or(usize::MAX);
-    for text in text.lines().cycle().take(lines) {
+    for text in texts.into_iter().cycle().take(lines) {
         let Ok(entry) = line::parse(text, Format::Auto) else { continue };
         json.clear();
         if serde_json::to_writer(&mut json, &entry).is_ok() {
