@@ -137,7 +137,8 @@ impl Faulty {
         self.faults.sync_fails.store(fail, Ordering::Relaxed);
     }
 
-    /// Opening or creating a file with `part` in its name fails, as without file descriptors; with `None` all can be opened again.
+    /// Opening or creating a file with `part` in its name fails, as without file descriptors; with `None` all can be
+    /// opened again.
     pub(crate) fn fail_opens(&self, part: Option<&'static str>) {
         *self.faults.unopenable.lock().unwrap() = part;
     }

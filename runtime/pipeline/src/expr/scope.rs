@@ -71,8 +71,11 @@ pub(super) fn analyse(program: &Program, source: &str) -> Result<Uses, CompileEr
 /// The field's name, of an expression that is `value.field`.
 pub(super) fn only_field(node: &IdedExpr) -> Option<&str> {
     let Expr::Select(select) = &node.expr else { return None };
-    let is_value = matches!(&select.operand.expr, Expr::Ident(name) if name == "value");
-    (is_value && !select.test).then_some(&select.field)
+    (names_value(&select.operand) && !select.test).then_some(&select.field)
+}
+
+fn names_value(node: &IdedExpr) -> bool {
+    matches!(&node.expr, Expr::Ident(name) if name == "value")
 }
 
 struct Walk<'p> {
@@ -131,7 +134,7 @@ impl<'p> Walk<'p> {
     }
 
     fn is_value(&self, node: &IdedExpr) -> bool {
-        matches!(&node.expr, Expr::Ident(name) if name == "value") && !self.locals.contains(&"value")
+        names_value(node) && !self.locals.contains(&"value")
     }
 
     fn use_field(&mut self, field: &str) {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use futures_util::future::try_join_all;
 use millstream_client::Start;
 
-use super::{BARE_PARTS, KEPT_PART, Part, cargo, parts, produce};
+use super::{BARE_PARTS, Part, cargo, parts, produce};
 use crate::commands::bench::Stage;
 use crate::commands::bench::args::Load;
 use crate::commands::bench::broker::{Broker, INPUT};
@@ -27,8 +27,7 @@ pub(in super::super) async fn consume(stage: &mut Stage<'_>) -> Result<Scene> {
     }
     let scene = Scene { what: "consume", title: load.describe(), compare: Compare::Throughput, series: Vec::new() };
     scene
-        .play((load.runs, &stage.bar), &parts(load, &[&BARE_PARTS[..], &[KEPT_PART]].concat()), async |part| match part
-        {
+        .play((load.runs, &stage.bar), &parts(load, &BARE_PARTS), async |part| match part {
             Part::Subject => run(broker, load).await,
             Part::Quic => bare.receive_quic(cargo).await,
             Part::Tcp => bare.receive_tcp(cargo).await,

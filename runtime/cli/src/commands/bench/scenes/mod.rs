@@ -32,9 +32,12 @@ enum Part {
     Kept,
 }
 
-const BARE_PARTS: [(Part, &str); 3] =
-    [(Part::Subject, "millstream"), (Part::Quic, "bare QUIC"), (Part::Tcp, "bare TCP")];
-const KEPT_PART: (Part, &str) = (Part::Kept, "bare QUIC and file");
+const BARE_PARTS: [(Part, &str); 4] = [
+    (Part::Subject, "millstream"),
+    (Part::Quic, "bare QUIC"),
+    (Part::Tcp, "bare TCP"),
+    (Part::Kept, "bare QUIC and file"),
+];
 
 /// All of the parts, or the subject alone.
 fn parts<P: Copy>(load: &Load, all: &[(P, &'static str)]) -> Vec<(P, &'static str)> {

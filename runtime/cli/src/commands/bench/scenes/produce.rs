@@ -12,7 +12,7 @@ use millstream_protocol::message::Durability;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::{BARE_PARTS, KEPT_PART, Part, batch_records, cargo, log, parts};
+use super::{BARE_PARTS, Part, batch_records, cargo, log, parts};
 use crate::commands::bench::Stage;
 use crate::commands::bench::args::Load;
 use crate::commands::bench::broker::{Broker, INPUT};
@@ -32,14 +32,12 @@ pub(in super::super) async fn produce(stage: &mut Stage<'_>) -> Result<Scene> {
     let file = stage.folder.path().join("bare");
     let synced = load.wait && load.durability == Durability::Disk;
     let scene = Scene { what: "produce", title: title(load), compare: compare(load), series: Vec::new() };
-    let bare_parts = match () {
-        () if synced => vec![(Part::Subject, "millstream"), (Part::Quic, log::BARE_SYNC)],
-        // At a rate a transfer flat out is no reference.
-        () if load.rate.is_some() => BARE_PARTS[..1].to_vec(),
-        () => [&BARE_PARTS[..], &[KEPT_PART]].concat(),
-    };
+    let bare_parts =
+        if synced { &[(Part::Subject, "millstream"), (Part::Quic, log::BARE_SYNC)][..] } else { &BARE_PARTS };
+    // At a rate a transfer flat out is no reference.
+    let bare_parts = if load.rate.is_some() { &BARE_PARTS[..1] } else { bare_parts };
     scene
-        .play((load.runs, &stage.bar), &parts(load, &bare_parts), async |part| match part {
+        .play((load.runs, &stage.bar), &parts(load, bare_parts), async |part| match part {
             Part::Subject => run(broker, load, &stage.values).await,
             Part::Quic if synced => {
                 let batches = (load.records / batch_records(load) as u64).max(1);

@@ -15,7 +15,7 @@ pub(in super::super) async fn quic(stage: &mut Stage<'_>) -> Result<Scene> {
     let title = format!("{} in frames of {}, one stream", bytes(cargo.wire), bytes(chunk as u64));
     let scene = Scene { what: "quic", title, compare: Compare::Throughput, series: Vec::new() };
     scene
-        .play((load.runs, &stage.bar), &parts(load, &BARE_PARTS), async |part| match part {
+        .play((load.runs, &stage.bar), &parts(load, &BARE_PARTS[..3]), async |part| match part {
             Part::Subject => bare.send_frames(cargo, chunk).await,
             Part::Quic | Part::Kept => bare.send_quic(cargo, chunk).await,
             Part::Tcp => bare.send_tcp(cargo, chunk).await,
