@@ -4,7 +4,8 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,6 +139,19 @@ impl File for DiskFile {
         match retry_on_intr(|| rustix::fs::fallocate(&self.fd, FallocateFlags::KEEP_SIZE, from, len)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
             other => Ok(other?),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_out(&self, range: Range<u64>) {
+        let (Ok(from), Ok(len)) = (range.start.try_into(), range.end.saturating_sub(range.start).try_into()) else {
+            return;
+        };
+        // With this flag alone a failed write stays to be told by the next fdatasync.
+        #[expect(unsafe_code, reason = "rustix does not have this call")]
+        // SAFETY: sync_file_range(2) takes numbers and a descriptor, which is open for as long as `self` is borrowed.
+        unsafe {
+            libc::sync_file_range(self.fd.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE);
         }
     }
 

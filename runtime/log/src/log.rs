@@ -379,7 +379,8 @@ impl<S: Storage> Log<S> {
             return None;
         }
         self.sync.in_flight = true;
-        self.sync.unsynced_bytes = 0;
+        let mark = self.mark();
+        let unsynced = std::mem::take(&mut self.sync.unsynced_bytes);
         let mut files = std::mem::take(&mut self.sync.closed);
         if mutant!("sync-active-segment-only") {
             files.clear();
@@ -394,10 +395,13 @@ impl<S: Storage> Log<S> {
         Some(SyncJob {
             storage: Arc::clone(&self.storage) as Arc<dyn Storage>,
             files,
+            // The rest of it, if any, is in the files before.
+            unsynced: mark.position.saturating_sub(unsynced)..mark.position,
             folder: std::mem::take(&mut self.sync.folder),
             checkpoint: Arc::clone(&self.checkpoint),
-            mark: self.mark(),
+            mark,
             sync_mark: due,
+            waited_for: true,
         })
     }
 

@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A folder that holds one log. Names are plain file names.
@@ -78,6 +79,10 @@ pub trait File: Send + Sync + Debug {
     /// # Errors
     /// The system's; `StorageFull` when the disk is.
     fn allocate(&self, from: u64, len: u64) -> io::Result<()>;
+
+    /// Asks that bytes which were written begin to go to the disk, and does not wait for it. Nothing is durable by this, and
+    /// what goes wrong shows at [`File::sync_data`], which has less to do after it.
+    fn write_out(&self, _range: Range<u64>) {}
 
     /// Returns when contents and size are durable. After an error nothing is known about any of the
     /// writes since the last success, and a second try proves nothing.

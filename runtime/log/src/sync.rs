@@ -2,6 +2,7 @@
 //! back. One is in flight at a time; whatever was appended meanwhile is the next one's.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use millstream_protocol::{Offset, mutant};
@@ -9,17 +10,27 @@ use millstream_protocol::{Offset, mutant};
 use crate::checkpoint::{self, Checkpoint, Mark};
 use crate::storage::{File, Storage};
 
+/// What a sync that nobody waits for hands to the disk at a time. At once, 8 MiB keep a core in the kernel for a
+/// millisecond, and it lets nobody else run there meanwhile. PostgreSQL's checkpoints go in such steps
+/// (`checkpoint_flush_after`).
+const STEP_BYTES: usize = 256 << 10;
+
 /// The blocking half of a sync. Dropping it unrun leaves the log without another sync.
 pub struct SyncJob {
     pub(crate) storage: Arc<dyn Storage>,
     /// Oldest first.
     pub(crate) files: Vec<Arc<dyn File>>,
+    /// Of the last of them, what was appended since the sync before began.
+    pub(crate) unsynced: Range<u64>,
     /// Files were created since the last sync.
     pub(crate) folder: bool,
     pub(crate) checkpoint: Arc<Checkpoint>,
     pub(crate) mark: Mark,
     /// The mark is due to be synced itself.
     pub(crate) sync_mark: bool,
+    /// Somebody is answered when it is done, as is assumed unless the caller says otherwise. Else it steps aside for
+    /// others now and then.
+    pub waited_for: bool,
 }
 
 /// How a sync went, for [`crate::Log::finish_sync`].
@@ -41,10 +52,23 @@ impl SyncDone {
 impl SyncJob {
     /// Blocks until everything appended before the job was taken is on the disk, or is known not to be.
     pub fn run(self) -> SyncDone {
+        if !self.waited_for {
+            self.write_out();
+        }
         let outcome = self.sync();
         // After the sync: what is deleted later than this was there when it was acknowledged.
         let linked = self.files.last().is_none_or(|active| active.is_linked().unwrap_or(true));
         SyncDone { outcome, mark: self.mark, linked }
+    }
+
+    /// Gives the disk most of the work in small steps, and whoever waits for this core a chance after each.
+    fn write_out(&self) {
+        let Some(active) = self.files.last() else { return };
+        for from in self.unsynced.clone().step_by(STEP_BYTES) {
+            let step = from..(from + STEP_BYTES as u64).min(self.unsynced.end);
+            active.write_out(step);
+            std::thread::yield_now();
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -81,6 +81,56 @@ fn a_failed_sync_fences_for_ever() {
 }
 
 #[test]
+fn a_sync_that_nobody_waits_for_goes_in_steps() {
+    const STEP: u64 = 256 << 10;
+    let storage = Faulty::new(MemoryStorage::new());
+    let config = Config { segment_bytes: 3 << 20, ..small() };
+    let (mut log, _) = Log::open(storage.clone(), config.clone(), 0).unwrap();
+    let mut size = 0;
+    let mut grow = |log: &mut Log<Faulty>, bytes: u64| {
+        while size < bytes {
+            let batch = batch(0, &[1; 2_000]);
+            size += batch.1.len() as u64;
+            append(log, &[batch]);
+        }
+        size
+    };
+    // Runs the sync, and gives what was written out before it.
+    let sync = |log: &mut Log<Faulty>, waited_for: bool| {
+        let mut job = log.begin_sync().unwrap();
+        job.waited_for = waited_for;
+        let before = storage.syncs();
+        log.finish_sync(job.run()).unwrap();
+        let steps = storage.take_written_out();
+        assert!(steps.iter().all(|(_, syncs)| *syncs == before), "written out before the sync");
+        steps.into_iter().map(|(range, _)| range).collect::<Vec<_>>()
+    };
+    let check = |steps: &[std::ops::Range<u64>], from: u64, to: u64| {
+        assert_eq!((steps[0].start, steps.last().unwrap().end), (from, to));
+        assert!(steps.windows(2).all(|pair| pair[0].end == pair[1].start), "{steps:?}");
+        assert!(steps.iter().all(|step| !step.is_empty() && step.end - step.start <= STEP), "{steps:?}");
+    };
+    let first = grow(&mut log, 1 << 20);
+    check(&sync(&mut log, false), 0, first);
+    let second = grow(&mut log, 3 << 19);
+    assert!(sync(&mut log, true).is_empty(), "whoever waits has it at once");
+    let third = grow(&mut log, 2 << 20);
+    check(&sync(&mut log, false), second, third);
+    // The next segment begins at its own start.
+    let end = grow(&mut log, 13 << 18);
+    let steps = sync(&mut log, false);
+    assert_eq!(steps[0].start, 0);
+    assert!(steps.last().unwrap().end < end - third, "{steps:?}");
+    // What a log begins with is on the disk.
+    log.close().unwrap();
+    let (mut log, _) = Log::open(storage.clone(), config, 0).unwrap();
+    let size = steps.last().unwrap().end;
+    append(&mut log, &[batch(0, &[1])]);
+    let steps = sync(&mut log, false);
+    assert_eq!(steps[0].start, size);
+}
+
+#[test]
 fn group_commit_covers_what_was_appended_before_it() {
     let storage = Faulty::new(MemoryStorage::new());
     let mut log = open(storage);

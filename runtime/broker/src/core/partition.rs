@@ -132,7 +132,8 @@ impl<S: Storage, W> Partition<S, W> {
     }
 
     pub fn begin_sync(&mut self) -> Option<log::SyncJob> {
-        let job = self.log.begin_sync()?;
+        let mut job = self.log.begin_sync()?;
+        job.waited_for = self.replica.wants_sync();
         self.sync_in_flight = true;
         Some(job)
     }

@@ -81,6 +81,7 @@ async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs:
         let job = tokio::task::block_in_place(|| waiting.recv().unwrap());
         acknowledged = outcomes.iter_mut().filter_map(|outcome| outcome.try_recv().ok()).count();
         assert_eq!(job.job.end(), end, "one sync covers everything that was in the mailbox");
+        assert!(job.job.waited_for);
         let done = job.job.run();
         mailbox.send(Command::Synced { id: job.id, done }).await.unwrap();
     }
@@ -161,7 +162,7 @@ async fn so_much_is_in_the_page_cache_only() {
     };
     assert!(appends(&mut owner, 2).is_none());
     let job = appends(&mut owner, 1).expect("three are too many");
-    assert_eq!(job.job.end(), Offset(3));
+    assert_eq!((job.job.end(), job.job.waited_for), (Offset(3), false));
     assert!(appends(&mut owner, 4).is_none(), "one sync at a time");
     owner.handle(Command::Synced { id: ID, done: job.job.run() });
     assert_eq!(appends(&mut owner, 0).expect("four came meanwhile").job.end(), Offset(7));

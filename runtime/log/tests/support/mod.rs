@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -102,6 +103,8 @@ struct Faults {
     room: AtomicI64,
     sync_fails: AtomicBool,
     syncs: AtomicI64,
+    /// What was asked to be written out, and how many syncs there had been.
+    written_out: Mutex<Vec<(Range<u64>, i64)>>,
     /// Files with this in their names can't be opened or created.
     unopenable: Mutex<Option<&'static str>>,
 }
@@ -119,6 +122,7 @@ impl Faulty {
             room: AtomicI64::new(i64::MAX),
             sync_fails: AtomicBool::new(false),
             syncs: AtomicI64::new(0),
+            written_out: Mutex::default(),
             unopenable: Mutex::new(None),
         };
         Faulty { inner, faults: Arc::new(faults) }
@@ -141,6 +145,11 @@ impl Faulty {
     /// opened again.
     pub(crate) fn fail_opens(&self, part: Option<&'static str>) {
         *self.faults.unopenable.lock().unwrap() = part;
+    }
+
+    /// Since it was asked last.
+    pub(crate) fn take_written_out(&self) -> Vec<(Range<u64>, i64)> {
+        std::mem::take(&mut *self.faults.written_out.lock().unwrap())
     }
 
     pub(crate) fn syncs(&self) -> i64 {
@@ -239,6 +248,10 @@ impl File for FaultyFile {
     fn allocate(&self, _from: u64, len: u64) -> io::Result<()> {
         let full = self.faults.room.load(Ordering::Relaxed) < len as i64;
         if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn write_out(&self, range: Range<u64>) {
+        self.faults.written_out.lock().unwrap().push((range, self.faults.syncs.load(Ordering::Relaxed)));
     }
 
     fn sync_data(&self) -> io::Result<()> {
