@@ -15,6 +15,13 @@ use super::receipt::{Completion, Receipt};
 use crate::Error;
 use crate::link::Topic;
 
+/// So many requests may be unanswered while batches that are not full are sent at once. With more, records are gathered:
+/// who sends them one by one as fast as the machine answers would otherwise fill it with small batches, each of which
+/// costs as much as a large one …
+const SMALL_IN_FLIGHT: usize = 2;
+/// … for so long at most, the shortest that a timer can measure. It is little beside the round trip on a network where
+/// answers take longer.
+const GATHER: Duration = Duration::from_millis(1);
 /// Builders kept for reuse.
 const BUILDERS_MAX: usize = 64;
 
@@ -241,12 +248,19 @@ impl Accumulator {
     }
 
     /// Everything that is to be sent now, in order per partition: full batches, and open ones that waited
-    /// their time, of partitions that are `free`. Also when the next one will have.
-    pub(super) fn collect(&mut self, now: Instant, free: impl Fn(u32) -> bool) -> (Vec<Filled>, Option<Instant>) {
+    /// their time, of partitions that are `free`; `unanswered` requests are on their way. Also when the next one will have.
+    pub(super) fn collect(
+        &mut self,
+        now: Instant,
+        unanswered: usize,
+        free: impl Fn(u32) -> bool,
+    ) -> (Vec<Filled>, Option<Instant>) {
         let mut next: Option<Instant> = None;
+        let linger = self.settings.linger;
+        let linger = if unanswered < SMALL_IN_FLIGHT { linger } else { linger.max(GATHER) };
         for slot in 0..self.open.len() {
             let Some(filled) = &self.open[slot] else { continue };
-            let due = filled.opened_at + self.settings.linger;
+            let due = filled.opened_at + linger;
             let urgent = filled.number < self.flush_before || self.closed.is_some();
             if !free(slot as u32) {
                 // An acknowledgement makes it free and wakes the driver.
@@ -330,4 +344,65 @@ pub(super) fn push_record(builder: &mut BatchBuilder, parts: &Parts<'_>) {
 /// The time between now and then, for sleeping.
 pub(super) fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_protocol::TopicId;
+    use millstream_protocol::batch::Compression;
+    use millstream_protocol::message::Acks;
+
+    use super::*;
+
+    fn accumulator(linger: Duration) -> Accumulator {
+        let settings = Settings {
+            linger,
+            batch_bytes: 1_000,
+            buffer_bytes: 1 << 20,
+            compression: Compression::None,
+            acks: Acks::All,
+            idempotent: true,
+            delivery_timeout: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(1),
+        };
+        let mut accumulator = Accumulator::new(settings);
+        accumulator.set_topic(Topic { id: TopicId(1), name: "t".into(), partitions: 1, batch_bytes_max: 1 << 20 });
+        accumulator
+    }
+
+    /// Puts in a record of `bytes`, and says how many batches go then and `later`, with so many requests unanswered.
+    fn check(
+        accumulator: &mut Accumulator,
+        bytes: usize,
+        unanswered: usize,
+        (later, expected): (Duration, [usize; 2]),
+    ) {
+        let value = vec![7; bytes];
+        accumulator.push(&Parts { value: Some(&value), ..Parts::default() }).unwrap();
+        let opened = accumulator.open[0].as_ref().map_or_else(Instant::now, |open| open.opened_at);
+        let (now, next) = accumulator.collect(opened, unanswered, |_| true);
+        assert_eq!(next, (now.is_empty()).then(|| opened + later));
+        let (after, next) = accumulator.collect(opened + later, unanswered, |_| true);
+        assert_eq!(([now.len(), after.len()], next), (expected, None), "{bytes} bytes, {unanswered} unanswered");
+    }
+
+    #[test]
+    fn small_batches_are_gathered_while_requests_are_unanswered() {
+        let mut at_once = accumulator(Duration::ZERO);
+        check(&mut at_once, 10, 0, (GATHER, [1, 0]));
+        check(&mut at_once, 10, SMALL_IN_FLIGHT - 1, (GATHER, [1, 0]));
+        check(&mut at_once, 10, SMALL_IN_FLIGHT, (GATHER, [0, 1]));
+        check(&mut at_once, 2_000, 100, (GATHER, [1, 0]));
+        let lingering = Duration::from_millis(5);
+        check(&mut accumulator(lingering), 10, 0, (lingering, [0, 1]));
+        check(&mut accumulator(lingering), 10, 100, (lingering, [0, 1]));
+    }
+
+    #[test]
+    fn whoever_flushes_waits_for_no_other_batch() {
+        let mut accumulator = accumulator(Duration::ZERO);
+        accumulator.push(&Parts::default()).unwrap();
+        accumulator.flush();
+        check(&mut accumulator, 10, 100, (GATHER, [1, 0]));
+    }
 }

@@ -93,7 +93,7 @@ impl Driver {
         let (filled, next) = {
             let lanes = &self.lanes;
             let free = |partition| lanes.get(&partition).is_none_or(Lane::is_free);
-            self.shared.lock().collect(Instant::now(), free)
+            self.shared.lock().collect(Instant::now(), self.requests.len(), free)
         };
         for filled in filled {
             self.lanes.entry(filled.partition).or_default().queue(into_batch(filled));

@@ -87,8 +87,8 @@ impl ProducerBuilder {
         ProducerBuilder { link, topic: topic.to_owned(), settings }
     }
 
-    /// How long a batch that is not full waits for more records (1 ms). While the broker is busy, batches
-    /// grow in any case.
+    /// How long a batch that is not full waits for more records (1 ms). Zero sends it at once, unless two requests are
+    /// unanswered: then it waits for one of the answers, 1 ms at most.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.linger = linger;
         self
