@@ -27,7 +27,8 @@ pub struct Config {
     /// Most bytes a batch may have decompressed when a timestamp is looked for in it.
     pub decompressed_bytes_max: usize,
     /// Bytes in the page cache only, at most before a sync is due although nobody waits for it. Small: while the disk works
-    /// off a large one, whoever needs a block for the next append waits, for tens of milliseconds with 256 MiB.
+    /// off a large one, whoever needs a block for the next append waits, for tens of milliseconds with 256 MiB. From 32 to
+    /// 2 MiB the 99th percentile of latencies fell, and no producer was slower.
     pub unsynced_bytes_max: u64,
     /// The synced mark is itself synced at most after so many bytes ...
     pub mark_bytes: u64,
@@ -55,7 +56,7 @@ impl Default for Config {
             producer_expiry_ms: 24 * 3_600_000,
             verify_reads: true,
             decompressed_bytes_max: 64 << 20,
-            unsynced_bytes_max: 8 << 20,
+            unsynced_bytes_max: 2 << 20,
             mark_bytes: 16 << 20,
             mark_ms: 1_000,
         }

@@ -11,7 +11,7 @@ use crate::checkpoint::{self, Checkpoint, Mark};
 use crate::storage::{File, Storage};
 
 /// What a sync that nobody waits for hands to the disk at a time. At once, 8 MiB keep a core in the kernel for a
-/// millisecond, and it lets nobody else run there meanwhile. PostgreSQL's checkpoints go in such steps
+/// millisecond, and nobody else runs there meanwhile. PostgreSQL's checkpoints go in such steps
 /// (`checkpoint_flush_after`).
 const STEP_BYTES: usize = 256 << 10;
 
