@@ -58,7 +58,7 @@ pub(crate) fn append<S: Storage>(log: &mut Log<S>, batches: &[(BatchHeader, Byte
 }
 
 /// Appends one batch of `records` for each tag.
-pub(crate) fn fill<S: Storage>(log: &mut Log<S>, tags: std::ops::Range<u64>, records: usize) {
+pub(crate) fn fill<S: Storage>(log: &mut Log<S>, tags: Range<u64>, records: usize) {
     for tag in tags {
         append(log, &[batch(tag, &vec![1_000 + tag as i64; records])]);
     }
