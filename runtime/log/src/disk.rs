@@ -144,7 +144,9 @@ impl File for DiskFile {
 
     #[cfg(target_os = "linux")]
     fn write_out(&self, range: Range<u64>) {
-        let (Ok(from), Ok(len)) = (range.start.try_into(), range.end.saturating_sub(range.start).try_into()) else {
+        let (Ok(from), Ok(len @ 1..)) = (range.start.try_into(), range.end.saturating_sub(range.start).try_into())
+        else {
+            // The system takes no bytes for all of them.
             return;
         };
         // With this flag alone a failed write stays to be told by the next fdatasync.

@@ -381,7 +381,7 @@ mod tests {
         accumulator.push(&Parts { value: Some(&value), ..Parts::default() }).unwrap();
         let opened = accumulator.open[0].as_ref().map_or_else(Instant::now, |open| open.opened_at);
         let (now, next) = accumulator.collect(opened, unanswered, |_| true);
-        assert_eq!(next, (now.is_empty()).then(|| opened + later));
+        assert_eq!(next, now.is_empty().then(|| opened + later));
         let (after, next) = accumulator.collect(opened + later, unanswered, |_| true);
         assert_eq!(([now.len(), after.len()], next), (expected, None), "{bytes} bytes, {unanswered} unanswered");
     }
