@@ -155,6 +155,7 @@ impl File for DiskFile {
         unsafe {
             libc::sync_file_range(self.fd.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE);
         }
+        std::thread::yield_now();
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -80,8 +80,8 @@ pub trait File: Send + Sync + Debug {
     /// The system's; `StorageFull` when the disk is.
     fn allocate(&self, from: u64, len: u64) -> io::Result<()>;
 
-    /// Asks that bytes which were written begin to go to the disk, and does not wait for it. Nothing is durable by this, and
-    /// what goes wrong shows at [`File::sync_data`], which has less to do after it.
+    /// Asks that bytes which were written begin to go to the disk, does not wait for it, and lets others have the core.
+    /// Nothing is durable by this, and what goes wrong shows at [`File::sync_data`], which has less to do after it.
     fn write_out(&self, _range: Range<u64>) {}
 
     /// Returns when contents and size are durable. After an error nothing is known about any of the

@@ -61,13 +61,12 @@ impl SyncJob {
         SyncDone { outcome, mark: self.mark, linked }
     }
 
-    /// Gives the disk most of the work in small steps, and whoever waits for this core a chance after each.
+    /// Gives the disk most of the work in small steps; others have the core after each.
     fn write_out(&self) {
         let Some(active) = self.files.last() else { return };
         for from in self.unsynced.clone().step_by(STEP_BYTES) {
             let step = from..(from + STEP_BYTES as u64).min(self.unsynced.end);
             active.write_out(step);
-            std::thread::yield_now();
         }
     }
 
