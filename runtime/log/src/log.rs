@@ -379,8 +379,7 @@ impl<S: Storage> Log<S> {
             return None;
         }
         self.sync.in_flight = true;
-        let mark = self.mark();
-        let unsynced = std::mem::take(&mut self.sync.unsynced_bytes);
+        let unsynced_bytes = std::mem::take(&mut self.sync.unsynced_bytes);
         let mut files = std::mem::take(&mut self.sync.closed);
         if mutant!("sync-active-segment-only") {
             files.clear();
@@ -395,11 +394,10 @@ impl<S: Storage> Log<S> {
         Some(SyncJob {
             storage: Arc::clone(&self.storage) as Arc<dyn Storage>,
             files,
-            // The rest of it, if any, is in the files before.
-            unsynced: mark.position.saturating_sub(unsynced)..mark.position,
+            unsynced_bytes,
             folder: std::mem::take(&mut self.sync.folder),
             checkpoint: Arc::clone(&self.checkpoint),
-            mark,
+            mark: self.mark(),
             sync_mark: due,
             waited_for: true,
         })

@@ -2,7 +2,6 @@
 //! back. One is in flight at a time; whatever was appended meanwhile is the next one's.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use millstream_protocol::{Offset, mutant};
@@ -20,8 +19,8 @@ pub struct SyncJob {
     pub(crate) storage: Arc<dyn Storage>,
     /// Oldest first.
     pub(crate) files: Vec<Arc<dyn File>>,
-    /// Of the last of them, what was appended since the sync before began.
-    pub(crate) unsynced: Range<u64>,
+    /// Appended since the sync before began, the last of it at the mark.
+    pub(crate) unsynced_bytes: u64,
     /// Files were created since the last sync.
     pub(crate) folder: bool,
     pub(crate) checkpoint: Arc<Checkpoint>,
@@ -64,9 +63,11 @@ impl SyncJob {
     /// Gives the disk most of the work in small steps; others have the core after each.
     fn write_out(&self) {
         let Some(active) = self.files.last() else { return };
-        for from in self.unsynced.clone().step_by(STEP_BYTES) {
-            let step = from..(from + STEP_BYTES as u64).min(self.unsynced.end);
-            active.write_out(step);
+        let end = self.mark.position;
+        // What is in older files is left to their syncs.
+        let start = end.saturating_sub(self.unsynced_bytes);
+        for from in (start..end).step_by(STEP_BYTES) {
+            active.write_out(from..(from + STEP_BYTES as u64).min(end));
         }
     }
 
