@@ -15,6 +15,7 @@ use crate::data_dir::DataDir;
 use crate::door::{Core, Door};
 use crate::error::StartError;
 use crate::groups::Groups;
+use crate::io::Io;
 use crate::limits::{PIPELINES_STOP_MS_MAX, SHARD_TICK_MS};
 use crate::memory::{self, Keeper};
 use crate::metadata::Metadata;
@@ -32,12 +33,14 @@ pub struct Broker {
     /// Absent once it is shut down.
     door: Option<Door>,
     console: Option<Server>,
+    /// Absent once it is shut down, as the door is.
+    io: Option<Io>,
     ticker: tokio::task::JoinHandle<()>,
 }
 
 impl Broker {
-    /// Starts a broker on the current tokio runtime, which must have its IO and time enabled. It serves when
-    /// this returns.
+    /// Starts a broker: what coordinates it on the current tokio runtime, which must have its IO and time enabled,
+    /// clients on threads of its own. It serves when this returns.
     ///
     /// # Errors
     /// [`StartError`], which says what to do.
@@ -48,8 +51,9 @@ impl Broker {
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || open_data_dir(&opening)).await;
         let (data_dir, credentials) = opened.map_err(|e| part("the data folder", &e))??;
+        let io = Io::start(config.io_thread_count())?;
         // Bound before anything else is touched: a taken address is the commonest mistake.
-        let listener = Door::bind(config.quic, &credentials.tls)?;
+        let listener = Door::bind(config.quic, &credentials.tls, &io)?;
         let address = listener.local_addr().map_err(|e| part("the QUIC door", &e))?;
         let stats = Arc::new(Stats::default());
         let folder = data_dir.root().to_owned();
@@ -88,11 +92,11 @@ impl Broker {
             connections: AtomicU64::new(0),
             refused_early: listener.refused(),
         });
-        let door = Door::serve(listener, Arc::clone(&core));
+        let door = Door::serve(listener, Arc::clone(&core), &io);
         observer.serves(&core);
         unfinished.finished();
         tracing::info!(%address, data = %core.service.data_dir.root().display(), "broker started");
-        Ok(Broker { core, door: Some(door), console, ticker })
+        Ok(Broker { core, door: Some(door), console, io: Some(io), ticker })
     }
 
     /// Where clients connect, with the real port.
@@ -123,6 +127,9 @@ impl Broker {
         }
         self.ticker.abort();
         self.core.service.close().await;
+        if let Some(io) = self.io.take() {
+            io.stop().await;
+        }
         // Last, so that the end can be watched.
         if let Some(console) = self.console.take() {
             console.drain().await;
@@ -175,6 +182,7 @@ fn check_settings(config: &Config) -> Result<(), StartError> {
     };
     let limits = &config.limits;
     check("limits.guests_max", (1..=8192).contains(&limits.guests_max), "1 to 8192")?;
+    check("io_threads", config.io_threads <= 256, "at most 256")?;
     check("shards", config.shards <= 256, "at most 256")?;
     check("sync_threads", (1..=64).contains(&config.sync_threads), "1 to 64")?;
     check("limits.batch_bytes_max", limits.batch_bytes_max <= 8 << 20, "at most 8 MiB, so that a batch fits a frame")?;

@@ -30,6 +30,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Whether the client profile is also put into the account's profile registry.
     pub register_profile: bool,
+    /// Threads that serve clients; 0 means one for every two cores.
+    pub io_threads: usize,
     /// Threads that own partitions; 0 means one per core.
     pub shards: usize,
     /// Threads that sync files.
@@ -138,6 +140,7 @@ impl Default for Config {
             tls: None,
             token_file: None,
             register_profile: true,
+            io_threads: 0,
             shards: 0,
             sync_threads: 4,
             topics: TopicDefaults::default(),
@@ -192,8 +195,19 @@ impl Config {
 
     pub(crate) fn shard_count(&self) -> usize {
         match self.shards {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => cores(),
             count => count,
         }
     }
+
+    pub(crate) fn io_thread_count(&self) -> usize {
+        match self.io_threads {
+            0 => cores().div_ceil(2),
+            count => count,
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

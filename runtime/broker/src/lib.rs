@@ -33,6 +33,7 @@ mod door;
 mod error;
 pub mod folder;
 pub mod groups;
+mod io;
 pub mod limits;
 mod memory;
 pub mod metadata;

@@ -1,6 +1,8 @@
 //! Every limit of the broker, with its default. What a limit refuses is answered with `LimitExceeded`,
 //! `BatchTooLarge` or `Busy`, or slows the sender down; nothing grows without one.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Limits an operator may change; the `limits` section of the configuration.
@@ -115,5 +117,7 @@ pub(crate) const ENDED_MS: u64 = 500;
 pub(crate) const DRAIN_MS_MAX: u64 = 2_000;
 /// … and pipelines this long to finish their batches, ms; guests that take longer are left behind.
 pub(crate) const PIPELINES_STOP_MS_MAX: u64 = 2_000;
+/// Threads that serve clients get this long to end, once nothing is left to do.
+pub(crate) const IO_STOP: Duration = Duration::from_millis(200);
 /// How often a shard looks after retention, rolling by age and what no sync has reached yet, ms.
 pub(crate) const SHARD_TICK_MS: u64 = 5_000;

@@ -266,6 +266,7 @@ fn settings() {
         ("batch", "limits:\n  batch_bytes_max: 16777216\n"),
         ("topics", "topics:\n  batch_bytes_max: 8388609\n"),
         ("syncs", "sync_threads: 0\n"),
+        ("many-io", "io_threads: 1000\n"),
         ("many-shards", "shards: 1000\n"),
         ("tls", "tls: { cert: absent.pem, key: absent.key }\n"),
         ("token", "token_file: absent.token\n"),

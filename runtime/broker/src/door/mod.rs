@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::access::Tokens;
 use crate::error::StartError;
+use crate::io::Io;
 use crate::limits::DRAIN_MS_MAX;
 use crate::observe::Observer;
 use crate::pipelines::Pipelines;
@@ -80,8 +81,13 @@ impl Lifeline {
 }
 
 impl Door {
-    /// Binds and begins to serve.
-    pub(crate) fn bind(address: SocketAddr, tls: &millstream_transport::ServerTls) -> Result<Listener, StartError> {
+    /// Binds; packets arrive on the threads of `io`.
+    pub(crate) fn bind(
+        address: SocketAddr,
+        tls: &millstream_transport::ServerTls,
+        io: &Io,
+    ) -> Result<Listener, StartError> {
+        let _within = io.enter();
         Listener::bind(address, tls).map_err(|error| {
             let reason = error.to_string();
             if reason.contains("in use") {
@@ -92,11 +98,12 @@ impl Door {
         })
     }
 
-    pub(crate) fn serve(listener: Listener, core: Arc<Core>) -> Self {
+    /// Begins to serve, there.
+    pub(crate) fn serve(listener: Listener, core: Arc<Core>, io: &Io) -> Self {
         let (stopping, seen) = watch::channel(false);
         let (held, alive) = mpsc::channel(1);
         let lifeline = Lifeline { stopping: seen, _alive: held };
-        tokio::spawn(accept(listener.clone(), core, lifeline));
+        io.spawn(accept(listener.clone(), core, lifeline));
         Door { listener, stopping, alive }
     }
 
