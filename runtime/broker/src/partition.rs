@@ -208,16 +208,32 @@ impl Partition {
     }
 
     /// Reads whole batches below the high watermark, from the one that contains `offset`; at least one even
-    /// when it is larger than `bytes_max`. Blocks for the disk only.
+    /// when it is larger than `bytes_max`. What is not in the page cache is waited for elsewhere.
     ///
     /// # Errors
     /// `OffsetOutOfRange` before the start or beyond the high watermark, or the partition's damage.
-    pub fn read(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, Failure> {
-        let reader = self.reader()?;
-        let fetched = core::partition::read(reader, offset, bytes_max, self.high_watermark());
-        let fetched = fetched.map_err(|e| self.failure(&e))?;
+    pub async fn read(self: &Arc<Self>, offset: Offset, bytes_max: usize) -> Result<Fetched, Failure> {
+        let cached = core::partition::read_cached(self.reader()?, offset, bytes_max, self.high_watermark());
+        if let Some(fetched) = cached.map_err(|e| self.failure(&e))? {
+            return Ok(self.count(fetched));
+        }
+        let own = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || own.read_blocking(offset, bytes_max));
+        read.await.map_err(|_| shutting_down())?
+    }
+
+    /// [`Partition::read`] for guest threads. Blocks for the disk only.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_blocking(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, Failure> {
+        let fetched = core::partition::read(self.reader()?, offset, bytes_max, self.high_watermark());
+        Ok(self.count(fetched.map_err(|e| self.failure(&e))?))
+    }
+
+    fn count(&self, fetched: Fetched) -> Fetched {
         self.read_bytes.add(fetched.bytes.len() as u64);
-        Ok(fetched)
+        fetched
     }
 
     /// The offset of a position. Blocks for the disk only.

@@ -123,6 +123,32 @@ impl File for DiskFile {
         Ok(into.len() - before)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        into.reserve_exact(len);
+        let part = libc::iovec { iov_base: into.spare_capacity_mut().as_mut_ptr().cast(), iov_len: len };
+        let from = at.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+        #[expect(unsafe_code, reason = "rustix reads with flags into bytes that are set before, which takes longer")]
+        // SAFETY: preadv2(2) writes at most `len` bytes, which there is room for behind the vector's end. It is the only
+        // one to have that room, and the descriptor is open, for as long as both are borrowed.
+        let read = unsafe { libc::preadv2(self.fd.as_raw_fd(), &raw const part, 1, from, libc::RWF_NOWAIT) };
+        let Ok(read) = usize::try_from(read) else {
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                // Neither every file system nor every kernel can tell.
+                Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => self.read_at(at, len, into),
+                Some(libc::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Err(error),
+            };
+        };
+        #[expect(unsafe_code, reason = "as above")]
+        // SAFETY: so many bytes behind the end were written, and there is room for them.
+        unsafe {
+            into.set_len(into.len() + read);
+        }
+        Ok(read)
+    }
+
     fn write_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
         Ok(retry_on_intr(|| rustix::io::pwritev(&self.fd, parts, at))?)
     }

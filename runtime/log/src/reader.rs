@@ -1,7 +1,7 @@
 //! Reading, from any thread and beside the appender: a reader takes a snapshot of the segment list and
 //! reads files by position. It never takes a lock that an append waits for.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -83,6 +83,24 @@ impl Reader {
     /// `OutOfRange` for an offset before the start or after `end`; `Corrupt` for a batch that isn't what was
     /// written.
     pub fn read(&self, offset: Offset, bytes_max: usize, end: Offset) -> Result<Bytes, Error> {
+        let read = self.read_if(offset, (bytes_max, end), false)?;
+        Ok(read.expect("it may wait"))
+    }
+
+    /// [`Reader::read`] by someone who must not wait for the disk: `None` when it would. Looking a closed segment up may
+    /// wait all the same when its index has left the page cache.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_cached(&self, offset: Offset, bytes_max: usize, end: Offset) -> Result<Option<Bytes>, Error> {
+        match self.read_if(offset, (bytes_max, end), true) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            read => read,
+        }
+    }
+
+    /// `None`, or an error that says `WouldBlock`, only for `cached`.
+    fn read_if(&self, offset: Offset, (bytes_max, end): (usize, Offset), cached: bool) -> Result<Option<Bytes>, Error> {
         let start = self.start_offset();
         if offset < start || offset > end {
             return Err(Error::OutOfRange { offset, start, end });
@@ -90,7 +108,7 @@ impl Reader {
         // Loaded before the segments, which therefore hold everything before it.
         let end = end.min(Offset(self.shared.end.load(Ordering::Acquire)));
         if offset >= end {
-            return Ok(Bytes::new());
+            return Ok(Some(Bytes::new()));
         }
         let segments = self.shared.segments.load();
         let holder = segments.partition_point(|segment| segment.base <= offset).checked_sub(1);
@@ -98,13 +116,19 @@ impl Reader {
             // Deleted between the two looks.
             return Err(Error::OutOfRange { offset, start: self.start_offset(), end });
         };
+        if cached && !self.is_open(segment) {
+            return Ok(None);
+        }
         let Some(file) = self.open(segment, offset, end)? else {
             return Err(segment.corrupt(0, format!("offset {offset} belongs here and is missing")));
         };
-        let located = segment.locate(&*self.shared.storage, &*file, offset);
+        let file: &dyn File = if cached { &Cached(&*file) } else { &*file };
+        let located = segment.locate(&*self.shared.storage, file, offset);
         self.mend(segment);
         match located? {
-            Some(found) if found.1.base_offset <= offset => self.read_from(segment, &*file, found, (bytes_max, end)),
+            Some(found) if found.1.base_offset <= offset => {
+                self.read_from(segment, file, found, (bytes_max, end)).map(Some)
+            }
             found => {
                 let at = found.map_or(segment.size(), |found| found.0);
                 Err(segment.corrupt(at, format!("offset {offset} belongs before here and is missing")))
@@ -135,6 +159,12 @@ impl Reader {
         if mended.len() < MENDED_MAX {
             mended.push(Finding::derived(Kind::Index.name(segment.base), 0, reason));
         }
+    }
+
+    /// Whether [`Reader::open`] need not look for the file.
+    fn is_open(&self, segment: &Segment) -> bool {
+        let opened = || self.shared.opened.load().as_ref().is_some_and(|opened| opened.0 == segment.base);
+        segment.live.is_some() || opened()
     }
 
     /// The file of a segment; `OutOfRange` when the segment was deleted meanwhile.
@@ -339,6 +369,36 @@ impl Reader {
         decode_batch(&batch, from, limit, &mut rows).map_err(corrupt)?;
         let found = rows.timestamps.iter().position(|at| *at >= timestamp);
         Ok(found.map(|row| Offset(rows.offsets[row])))
+    }
+}
+
+/// A file that is read as far as the page cache has it.
+#[derive(Debug)]
+struct Cached<'f>(&'f dyn File);
+
+impl File for Cached<'_> {
+    fn read_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        self.0.read_cached_at(at, len, into)
+    }
+
+    fn write_at(&self, _parts: &[IoSlice<'_>], _at: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn truncate(&self, _size: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn allocate(&self, _from: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

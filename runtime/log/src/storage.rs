@@ -56,6 +56,14 @@ pub trait File: Send + Sync + Debug {
     /// The system's.
     fn read_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize>;
 
+    /// [`File::read_at`], as far as it goes without waiting for the disk. Where nobody can tell, it may wait.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it does not go anywhere; else the system's.
+    fn read_cached_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        self.read_at(at, len, into)
+    }
+
     /// Writes the parts one after another at `at`; may write less than all.
     ///
     /// # Errors

@@ -81,6 +81,69 @@ fn a_failed_sync_fences_for_ever() {
 }
 
 #[test]
+fn what_is_not_in_the_page_cache_is_not_waited_for() {
+    let storage = Faulty::new(MemoryStorage::new());
+    let mut log = open(storage.clone());
+    fill(&mut log, 0..40, 2);
+    let (reader, end) = (log.reader(), log.end_offset());
+    let first_of_active = log.end_offset().0 - 2;
+    // As much of each file is cached; whether the batch at `offset` is read without waiting.
+    let check = |cached: i64, offset: i64, expected: bool| {
+        storage.set_cached(cached);
+        let read = reader.read_cached(Offset(offset), 1, end).unwrap();
+        assert_eq!(read.is_some(), expected, "{cached} bytes, offset {offset}");
+        if let Some(read) = read {
+            assert_eq!(read, reader.read(Offset(offset), 1, end).unwrap());
+        }
+    };
+    // The segment that is written is open; of another nobody knows before it was read.
+    check(i64::MAX, first_of_active, true);
+    check(i64::MAX, 0, false);
+    reader.read(Offset(0), 1, end).unwrap();
+    check(i64::MAX, 0, true);
+    // Nothing, a part of the header, a part of the batch.
+    let len = reader.read(Offset(0), 1, end).unwrap().len() as i64;
+    for cached in [0, 30, len - 1] {
+        check(cached, 0, false);
+    }
+    check(len, 2, false);
+    check(small().segment_bytes as i64, 2, true);
+    assert!(reader.read_cached(end, 1, end).unwrap().expect("there is nothing to wait for").is_empty());
+    let beyond = reader.read_cached(Offset(end.0 + 1), 1, end);
+    assert!(matches!(beyond, Err(Error::OutOfRange { .. })), "{beyond:?}");
+    // Nobody was misled: the index stays what it is.
+    assert!(reader.take_mended().is_empty());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_tells_what_is_in_the_page_cache() {
+    // Not in memory, where nothing ever leaves.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let storage = DiskStorage::open(folder.path()).unwrap();
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let file = storage.create("file").unwrap();
+    file.write_at(&[std::io::IoSlice::new(&bytes)], 0).unwrap();
+    file.sync_data().unwrap();
+    let check = |at: u64, len: usize, expected: &[u8]| {
+        let mut read = b"before ".to_vec();
+        assert_eq!(file.read_cached_at(at, len, &mut read).unwrap(), expected.len());
+        assert_eq!(read, [b"before ", expected].concat());
+    };
+    check(0, 1_000_000, &bytes);
+    check(999_990, 1_000, &bytes[999_990..]);
+    check(5_000_000, 10, &[]);
+    check(7, 0, &[]);
+    let own = std::fs::File::open(folder.path().join("file")).unwrap();
+    rustix::fs::fadvise(&own, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut read = Vec::new();
+    let refused = file.read_cached_at(500_000, 10, &mut read).map_err(|error| error.kind());
+    assert_eq!((refused, read.len()), (Err(std::io::ErrorKind::WouldBlock), 0));
+    file.read_at(500_000, 10, &mut read).unwrap();
+    check(500_000, 10, &bytes[500_000..500_010]);
+}
+
+#[test]
 fn a_sync_that_nobody_waits_for_goes_in_steps() {
     const STEP: u64 = 256 << 10;
     let storage = Faulty::new(MemoryStorage::new());

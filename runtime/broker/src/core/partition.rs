@@ -255,13 +255,34 @@ impl<S: Storage, W> Partition<S, W> {
 /// # Errors
 /// `OutOfRange` before the start or beyond the high watermark, or the log's damage.
 pub fn read(reader: &Reader, offset: Offset, bytes_max: usize, high_watermark: Offset) -> Result<Fetched, log::Error> {
+    let fetched = read_with((reader, offset, high_watermark), |end| reader.read(offset, bytes_max, end).map(Some));
+    Ok(fetched?.expect("it may wait"))
+}
+
+/// [`read`] by someone who must not wait for the disk: `None` when it would.
+///
+/// # Errors
+/// As there.
+pub fn read_cached(
+    reader: &Reader,
+    offset: Offset,
+    bytes_max: usize,
+    high_watermark: Offset,
+) -> Result<Option<Fetched>, log::Error> {
+    read_with((reader, offset, high_watermark), |end| reader.read_cached(offset, bytes_max, end))
+}
+
+fn read_with(
+    (reader, offset, high_watermark): (&Reader, Offset, Offset),
+    read: impl FnOnce(Offset) -> Result<Option<Bytes>, log::Error>,
+) -> Result<Option<Fetched>, log::Error> {
     let log_start = reader.start_offset();
     if offset > high_watermark || offset < log_start {
         return Err(log::Error::OutOfRange { offset, start: log_start, end: high_watermark });
     }
     let end = if mutant!("serve-beyond-high-watermark") { Offset(i64::MAX) } else { high_watermark };
-    let bytes = if offset == end { Bytes::new() } else { reader.read(offset, bytes_max, end)? };
-    Ok(Fetched { bytes, high_watermark, log_start })
+    let bytes = if offset == end { Some(Bytes::new()) } else { read(end)? };
+    Ok(bytes.map(|bytes| Fetched { bytes, high_watermark, log_start }))
 }
 
 /// Why a partition that nobody serves is not served: its topic is gone, never was, or has fewer partitions. A topic

@@ -28,7 +28,7 @@ pub(super) async fn fetch(
     }
     let bytes_max = request.bytes_max.min(limits.fetch_bytes_max) as usize;
     let permit = session.fetch_budget.take(bytes_max).await?;
-    let fetched = partition.read(request.offset, bytes_max)?;
+    let fetched = partition.read(request.offset, bytes_max).await?;
     let ack = FetchAck { high_watermark: fetched.high_watermark, log_start: fetched.log_start };
     Ok((ack, permit.hold(fetched.bytes)))
 }

@@ -106,7 +106,11 @@ impl Subscription {
                 let at = &self.sources[source];
                 // Before each read: the token may have gone since the last.
                 let allowed = caller.need_topic(Right::Read, at.entry.topic);
-                match allowed.and_then(|()| at.partition.read(at.position, self.bytes_max)) {
+                let read = match allowed {
+                    Ok(()) => at.partition.read(at.position, self.bytes_max).await,
+                    Err(failure) => Err(failure),
+                };
+                match read {
                     Ok(fetched) if fetched.bytes.is_empty() => {
                         let (partition, position) = (Arc::clone(&at.partition), at.position);
                         waits.push(async move {

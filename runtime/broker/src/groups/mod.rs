@@ -79,7 +79,7 @@ impl Groups {
         let partition = store::open(&topics).await?;
         let source = Arc::clone(&partition);
         let replayed = tokio::task::spawn_blocking(move || {
-            core::groups::replay(source.log_start(), |at, bytes_max| source.read(at, bytes_max))
+            core::groups::replay(source.log_start(), |at, bytes_max| source.read_blocking(at, bytes_max))
         })
         .await;
         let replayed = replayed.unwrap_or_else(|e| Err(Failure::new(ErrorCode::Internal, e.to_string())));

@@ -61,7 +61,7 @@ impl Redrive {
         let mut core = redrive::Redrive::new(plan, (from, partition.high_watermark()));
         loop {
             match core.next() {
-                Next::Read(offset) => core.read(&partition.read(offset, READ_BYTES)?.bytes)?,
+                Next::Read(offset) => core.read(&partition.read_blocking(offset, READ_BYTES)?.bytes)?,
                 Next::Begin { input, partition, .. } => self.records(&mut core, input, partition)?,
                 Next::Commit(offset) => {
                     let id = partition.id();

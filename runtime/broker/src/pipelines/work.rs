@@ -389,7 +389,7 @@ impl<'w> Attempt<'w> {
             self.carry_out(&mut out)?;
             return Ok(true);
         }
-        let fetched = self.partition.read(offset, READ_BYTES)?;
+        let fetched = self.partition.read_blocking(offset, READ_BYTES)?;
         self.core.read(&fetched.bytes)?;
         Ok(!fetched.bytes.is_empty())
     }

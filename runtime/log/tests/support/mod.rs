@@ -101,6 +101,8 @@ struct Faults {
     changes: AtomicI64,
     /// Bytes that still fit on the disk.
     room: AtomicI64,
+    /// Of each file, so many bytes are in the page cache.
+    cached: AtomicI64,
     sync_fails: AtomicBool,
     syncs: AtomicI64,
     /// What was asked to be written out, and how many syncs there had been.
@@ -120,6 +122,7 @@ impl Faulty {
         let faults = Faults {
             changes: AtomicI64::new(i64::MAX),
             room: AtomicI64::new(i64::MAX),
+            cached: AtomicI64::new(i64::MAX),
             sync_fails: AtomicBool::new(false),
             syncs: AtomicI64::new(0),
             written_out: Mutex::default(),
@@ -135,6 +138,11 @@ impl Faulty {
     /// The disk takes `bytes` more.
     pub(crate) fn set_room(&self, bytes: i64) {
         self.faults.room.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Of each file, the first `bytes` are in the page cache, and what comes behind is not.
+    pub(crate) fn set_cached(&self, bytes: i64) {
+        self.faults.cached.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn fail_syncs(&self, fail: bool) {
@@ -216,6 +224,14 @@ impl Storage for Faulty {
 impl File for FaultyFile {
     fn read_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
         self.inner.read_at(at, len, into)
+    }
+
+    fn read_cached_at(&self, at: u64, len: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        let cached = self.faults.cached.load(Ordering::Relaxed).saturating_sub_unsigned(at);
+        match self.inner.read_at(at, len.min(usize::try_from(cached).unwrap_or(0)), into)? {
+            0 if at < self.inner.size()? => Err(io::ErrorKind::WouldBlock.into()),
+            read => Ok(read),
+        }
     }
 
     /// Writes what fits, as a disk does that fills up.
