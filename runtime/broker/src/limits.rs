@@ -97,6 +97,10 @@ pub(crate) const SHARD_DRAIN_MAX: usize = 1_024;
 /// How often a shard lets other threads run before it asks for a sync, while those whom the last one answered have not
 /// appended again. Each time takes a microsecond or two when nobody else wants the core.
 pub(crate) const GATHER_YIELDS_MAX: usize = 32;
+/// An append into the page cache that takes longer waits for the disk …
+pub(crate) const QUICK_APPEND_MAX: Duration = Duration::from_millis(10);
+/// … and for so long afterwards all of that shard are its own thread's again.
+pub(crate) const QUICK_AGAIN: Duration = Duration::from_secs(10);
 /// Metadata commands that wait for the store.
 pub(crate) const METADATA_MAILBOX_MAX: usize = 256;
 /// Commands of the metadata log after which it is replaced by a snapshot.

@@ -15,13 +15,13 @@ use millstream_protocol::batch::split_batches;
 use millstream_protocol::message::{Acks, Position};
 use millstream_protocol::{ErrorCode, Failure, Offset, PartitionIndex, TopicPartition};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::budget::Share;
 use crate::core;
 pub use crate::core::partition::{Appended, Batches, Fetched};
 use crate::error::shutting_down;
-use crate::shard::{Command, LogDescription};
+use crate::shard::{Command, LogDescription, Mailbox};
 use crate::stats::{Count, Stats};
 
 /// See the module's head. Shared as `Arc<Partition>`.
@@ -29,7 +29,7 @@ use crate::stats::{Count, Stats};
 pub struct Partition {
     id: TopicPartition,
     topic: Arc<str>,
-    mailbox: mpsc::Sender<Command>,
+    mailbox: Mailbox,
     runtime: Handle,
     /// Absent when the log could not be opened; `offline` then says why.
     reader: Option<Reader>,
@@ -76,7 +76,7 @@ pub struct Append {
 pub(crate) struct Opening {
     pub(crate) id: TopicPartition,
     pub(crate) topic: Arc<str>,
-    pub(crate) mailbox: mpsc::Sender<Command>,
+    pub(crate) mailbox: Mailbox,
     pub(crate) runtime: Handle,
     pub(crate) batch_bytes_max: u32,
     pub(crate) stats: Arc<Stats>,
@@ -163,7 +163,10 @@ impl Partition {
     pub async fn enqueue(&self, append: Append) -> Result<(), Failure> {
         self.check_online()?;
         let append = self.metered(append);
-        self.mailbox.send(Command::Append { id: self.id, append }).await.map_err(|_| shutting_down())
+        match self.mailbox.append(self.id, append) {
+            Ok(()) => Ok(()),
+            Err(command) => self.mailbox.send(command).await.map_err(|_| shutting_down()),
+        }
     }
 
     /// [`Partition::enqueue`] for guest threads.
@@ -173,7 +176,10 @@ impl Partition {
     pub fn enqueue_blocking(&self, append: Append) -> Result<(), Failure> {
         self.check_online()?;
         let append = self.metered(append);
-        self.mailbox.blocking_send(Command::Append { id: self.id, append }).map_err(|_| shutting_down())
+        match self.mailbox.append(self.id, append) {
+            Ok(()) => Ok(()),
+            Err(command) => self.mailbox.blocking_send(command).map_err(|_| shutting_down()),
+        }
     }
 
     fn metered(&self, append: Append) -> Append {

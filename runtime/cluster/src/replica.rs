@@ -91,6 +91,11 @@ impl Replica {
         self.high_watermark
     }
 
+    /// Whether what is appended becomes readable after a sync only.
+    pub fn waits_for_disk(&self) -> bool {
+        self.durability == Durability::Disk
+    }
+
     /// Whether an append waits for a sync of the leader's own log.
     pub fn wants_sync(&self) -> bool {
         self.durability == Durability::Disk && self.durable_end < self.log_end

@@ -123,6 +123,15 @@ impl<S: Storage> Log<S> {
         self.sync.unsynced_bytes >= self.config.unsynced_bytes_max && !mutant!("replicated-never-synced")
     }
 
+    /// Whether an append of so many bytes only writes them: no segment begins, no room is reserved, nothing is said in
+    /// other files.
+    pub fn has_room(&self, bytes: u64, epoch: LeaderEpoch, now_ms: i64) -> bool {
+        self.is_reserved(self.active.segment.size() + bytes)
+            && !self.sync.says_clean
+            && self.shared.epochs.load().current() == Some(epoch)
+            && !self.must_roll(bytes, self.end, now_ms)
+    }
+
     pub fn reader(&self) -> Reader {
         Reader { shared: Arc::clone(&self.shared) }
     }
@@ -274,13 +283,19 @@ impl<S: Storage> Log<S> {
         }
     }
 
+    /// Whether the active segment may grow to `end` as it is.
+    fn is_reserved(&self, end: u64) -> bool {
+        let step = self.config.preallocate_bytes;
+        step == 0 || end < step || end <= self.active.allocated
+    }
+
     /// Reserves room for the next steps of a segment that has outgrown the first one. The size of the file
     /// stays that of its batches, so recovery and Kafka's tools never see the reserve.
     fn reserve(&mut self, end: u64) -> io::Result<()> {
-        let step = self.config.preallocate_bytes;
-        if step == 0 || end < step || end <= self.active.allocated {
+        if self.is_reserved(end) {
             return Ok(());
         }
+        let step = self.config.preallocate_bytes;
         let limit = self.config.segment_bytes.min(SEGMENT_BYTES_MAX).max(end);
         let until = (end + step).min(limit);
         let from = self.active.segment.size();

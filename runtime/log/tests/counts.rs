@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_log::{Config, File, Log, MemoryStorage, Storage};
-use millstream_protocol::Offset;
+use millstream_protocol::{LeaderEpoch, Offset};
 use support::{EPOCH, batch};
 
 /// Counts what it hands on to the system's allocator: those of each thread.
@@ -214,6 +214,38 @@ fn an_append_is_one_write_of_exactly_its_bytes() {
     // The places of the batches and the parts of the write; more batches of a write add the growth of scratch room.
     check(1, 3);
     check(20, 10);
+}
+
+#[test]
+fn an_append_that_has_room_only_writes() {
+    let small = Config { segment_bytes: 100_000, preallocate_bytes: 20_000, ..Config::default() };
+    // Of `appends`, how often there is no room.
+    let check = |config: &Config, appends: u64, (epochs, aged): (u64, u64), no_room: usize| {
+        let storage = Counted::default();
+        let calls = Arc::clone(&storage.calls);
+        let mut log = Log::open(storage.clone(), config.clone(), 0).unwrap().0;
+        log.append(std::slice::from_ref(&batch(0, &[1_000])), EPOCH, 0).unwrap();
+        log.close().unwrap();
+        let mut log = Log::open(storage, config.clone(), 0).unwrap().0;
+        let mut found = 0;
+        for i in 0..appends {
+            let (epoch, now) = (LeaderEpoch(EPOCH.0 + (i / epochs) as i32), (i / aged) as i64 * config.segment_ms);
+            let one = batch(i, &vec![1_000; 1 + (i * 7 % 40) as usize]);
+            let room = log.has_room(one.1.len() as u64, epoch, now);
+            let (_, cost) = cost(&calls, || log.append(std::slice::from_ref(&one), epoch, now).unwrap());
+            let only_writes = (cost.writes, cost.reads, cost.syncs, cost.others) == (1, 0, 0, 0);
+            assert_eq!(room, only_writes, "append {i}: {cost:?}");
+            found += usize::from(!room);
+        }
+        assert_eq!(found, no_room);
+    };
+    // The first after a clean end says that it is one no more.
+    check(&Config::default(), 100, (100, 100), 1);
+    check(&Config::default(), 100, (50, 100), 2);
+    check(&Config::default(), 100, (100, 50), 2);
+    check(&Config { preallocate_bytes: 0, ..Config::default() }, 100, (100, 100), 1);
+    // Two segments begin, and room is reserved nine times.
+    check(&small, 400, (400, 400), 12);
 }
 
 #[test]

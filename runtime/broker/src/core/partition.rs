@@ -119,6 +119,12 @@ impl<S: Storage, W> Partition<S, W> {
         }
     }
 
+    /// Whether an append waits for nothing but the page cache: neither for a sync nor for files to be made.
+    pub fn is_quick(&self, batches: &Batches, now_ms: i64) -> bool {
+        let bytes = batches.iter().map(|(_, batch)| batch.len() as u64).sum();
+        !self.replica.waits_for_disk() && self.log.has_room(bytes, self.replica.epoch(), now_ms)
+    }
+
     /// Whether appended records wait for a sync that isn't on its way, or so many are in the page cache only that one is
     /// due.
     pub fn wants_sync(&self) -> bool {

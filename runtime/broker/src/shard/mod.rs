@@ -6,6 +6,7 @@
 //! - [`owner`]: the loop.
 //! - [`sync`]: the sync threads.
 
+mod desk;
 mod owner;
 mod sync;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub(crate) use self::desk::{Mailbox, Queued};
 use crate::clock::now_ms;
 pub use crate::core::partition::LogDescription;
 use crate::core::partition::code_of;
@@ -44,6 +46,7 @@ pub(crate) enum Command {
     Append {
         id: TopicPartition,
         append: Append,
+        queued: Queued,
     },
     /// A sync of this partition's log is over.
     Synced {
@@ -76,7 +79,7 @@ pub(crate) enum Command {
     Shutdown {
         reply: oneshot::Sender<()>,
     },
-    /// Look at the abort flag.
+    /// Look at the abort flag, and whether a sync is due.
     Wake,
 }
 
@@ -129,7 +132,7 @@ impl Spec {
 /// The running shards.
 #[derive(Debug)]
 pub(crate) struct Shards {
-    mailboxes: Vec<mpsc::Sender<Command>>,
+    mailboxes: Vec<Mailbox>,
     data_dir: Arc<DataDir>,
     /// Ends the loops without finishing anything, as a crash would.
     abort: Arc<AtomicBool>,
@@ -148,7 +151,9 @@ impl Shards {
         let syncs = sync::start(sync_threads, data_dir, stats).map_err(failed)?;
         let mut mailboxes = Vec::new();
         for number in 0..shards {
-            let (mailbox, commands) = mpsc::channel(SHARD_MAILBOX_MAX);
+            let (sender, commands) = mpsc::channel(SHARD_MAILBOX_MAX);
+            let desk = Arc::new(desk::Desk::default());
+            let mailbox = Mailbox::new(sender, Arc::clone(&desk));
             let owner = owner::Owner::new(owner::Parts {
                 mailbox: mailbox.clone(),
                 runtime: Handle::current(),
@@ -157,14 +162,14 @@ impl Shards {
                 _owned: Arc::clone(data_dir),
             });
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
-            thread.spawn(move || owner.run(commands)).map_err(failed)?;
+            thread.spawn(move || owner::run(owner, &desk, commands)).map_err(failed)?;
             mailboxes.push(mailbox);
         }
         Ok(Shards { mailboxes, data_dir: Arc::clone(data_dir), abort })
     }
 
     /// The mailbox of the shard that owns this partition.
-    pub(crate) fn mailbox_of(&self, id: TopicPartition) -> &mpsc::Sender<Command> {
+    pub(crate) fn mailbox_of(&self, id: TopicPartition) -> &Mailbox {
         mailbox_of(&self.mailboxes, id)
     }
 
@@ -199,7 +204,7 @@ impl Shards {
     /// One timer for all: a shard that is busy skips a tick.
     pub(crate) fn tick(&self) {
         for mailbox in &self.mailboxes {
-            let _ = mailbox.try_send(Command::Tick);
+            mailbox.try_send(Command::Tick);
         }
     }
 
@@ -222,7 +227,7 @@ impl Shards {
         self.abort.store(true, Ordering::Release);
         for mailbox in &self.mailboxes {
             // A full mailbox is being worked on: its owner sees the flag without this.
-            let _ = mailbox.try_send(Command::Wake);
+            mailbox.try_send(Command::Wake);
         }
     }
 }
@@ -236,7 +241,7 @@ fn openings(partitions: usize, files: impl FnOnce() -> Option<Files>) -> usize {
     most.min(usize::try_from(spare / OPENING_FILES).unwrap_or(usize::MAX)).max(1)
 }
 
-fn mailbox_of(mailboxes: &[mpsc::Sender<Command>], id: TopicPartition) -> &mpsc::Sender<Command> {
+fn mailbox_of(mailboxes: &[Mailbox], id: TopicPartition) -> &Mailbox {
     let hash = (id.topic.0 as u64) ^ ((id.topic.0 >> 64) as u64);
     let place = hash.wrapping_add(u64::from(id.partition.0)) % mailboxes.len() as u64;
     &mailboxes[place as usize]

@@ -1,30 +1,32 @@
 //! The loop of one shard: commands go into [`core::shard`](crate::core::shard), what it wants done comes out.
-//! Invariant: only this thread touches its logs, from when they are handed to it opened until it closes them; whatever
-//! it does besides appending (retention) it does inline, so that no partition needs a lock.
+//! Invariant: its logs are touched at its [`Desk`] only, by this thread or, for a quick append, by the one that brings it;
+//! whatever else is done to them (retention) this thread does, so that no partition needs a lock of its own.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use millstream_log::Storage;
 use millstream_protocol::TopicPartition;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use super::desk::Desk;
 use super::sync::Job;
-use super::{Command, Opened};
+use super::{Command, Mailbox, Opened};
 use crate::clock::now_ms;
 use crate::core;
 use crate::core::shard::{Event, Output, Shard};
 use crate::data_dir::DataDir;
 use crate::folder;
-use crate::limits::{GATHER_YIELDS_MAX, OPENINGS_MAX, SHARD_DRAIN_MAX};
+use crate::limits::{GATHER_YIELDS_MAX, OPENINGS_MAX, QUICK_AGAIN, QUICK_APPEND_MAX, SHARD_DRAIN_MAX};
 use crate::partition::{Append, Opening, Partition, Reply};
 
 /// What a shard is made of.
 pub(super) struct Parts {
-    pub(super) mailbox: mpsc::Sender<Command>,
+    pub(super) mailbox: Mailbox,
     pub(super) runtime: Handle,
     pub(super) syncs: Sender<Job>,
     pub(super) abort: Arc<AtomicBool>,
@@ -39,8 +41,28 @@ pub(super) struct Owner {
     outputs: Vec<Output<Reply>>,
     /// Whom the last sync answered and who has not appended again: see [`Owner::gather`].
     answered: usize,
+    /// The page cache kept a quick append waiting: until then nobody but this thread appends.
+    slow_until: Option<Instant>,
     /// Someone waits for a clean end.
     shutdown: Option<oneshot::Sender<()>>,
+}
+
+/// The loop of a shard's thread. The logs are nobody's afterwards.
+pub(super) fn run(owner: Owner, desk: &Desk, mut commands: mpsc::Receiver<Command>) {
+    let laid_out = desk.lay_out(owner);
+    while let Some(first) = commands.blocking_recv() {
+        if desk.at(|owner| owner.turn(first, &mut commands)).unwrap_or(true) {
+            break;
+        }
+    }
+    let Some(mut owner) = laid_out.take() else { return };
+    if owner.aborted() {
+        return;
+    }
+    owner.close();
+    if let Some(reply) = owner.shutdown {
+        let _ = reply.send(());
+    }
 }
 
 impl Owner {
@@ -51,33 +73,24 @@ impl Owner {
             handles: HashMap::new(),
             outputs: Vec::new(),
             answered: 0,
+            slow_until: None,
             shutdown: None,
         }
     }
 
-    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        while let Some(first) = commands.blocking_recv() {
-            self.handle(first);
-            for _ in 1..SHARD_DRAIN_MAX {
-                if self.aborted() {
-                    return;
-                }
-                let Ok(next) = commands.try_recv() else { break };
-                self.handle(next);
-            }
-            self.gather(&mut commands, std::thread::yield_now);
-            self.feed(Event::Drained);
+    /// Handles what is in the mailbox; whether that was the end.
+    fn turn(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) -> bool {
+        self.handle(first);
+        for _ in 1..SHARD_DRAIN_MAX {
             if self.aborted() {
-                return;
+                return true;
             }
-            if self.shutdown.is_some() && commands.is_empty() && !self.core.is_syncing() {
-                break;
-            }
+            let Ok(next) = commands.try_recv() else { break };
+            self.handle(next);
         }
-        self.close();
-        if let Some(reply) = self.shutdown {
-            let _ = reply.send(());
-        }
+        self.gather(commands, std::thread::yield_now);
+        self.feed(Event::Drained);
+        self.aborted() || (self.shutdown.is_some() && commands.is_empty() && !self.core.is_syncing())
     }
 
     /// Gives those whom a sync has just answered a moment to append again before the next sync is asked for. Without it
@@ -139,11 +152,9 @@ impl Owner {
                 let partition = self.take(*opened);
                 let _ = reply.send(partition);
             }
-            Command::Append { id, append } => {
-                let Append { batches, acks, reply: waiter, budget } = append;
-                self.feed(Event::Append { id, append: core::partition::Append { batches, acks, waiter } });
-                self.answered = self.answered.saturating_sub(1);
-                drop(budget);
+            Command::Append { id, append, queued } => {
+                self.append(id, append);
+                drop(queued);
             }
             Command::Synced { id, done } => self.answered = self.feed(Event::Synced { id, done }),
             Command::DeleteRecords { id, before, reply } => drop(reply.send(self.core.delete_records(id, before))),
@@ -165,6 +176,33 @@ impl Owner {
             Command::Shutdown { reply } => self.shutdown = Some(reply),
             Command::Wake => {}
         }
+    }
+
+    fn append(&mut self, id: TopicPartition, append: Append) {
+        let Append { batches, acks, reply: waiter, budget } = append;
+        self.feed(Event::Append { id, append: core::partition::Append { batches, acks, waiter } });
+        self.answered = self.answered.saturating_sub(1);
+        drop(budget);
+    }
+
+    /// Whether the append waits for nothing but the page cache.
+    pub(super) fn is_quick(&self, id: TopicPartition, append: &Append, now: Instant) -> bool {
+        let quick = || self.core.partition(id).is_some_and(|partition| partition.is_quick(&append.batches, now_ms()));
+        self.slow_until.is_none_or(|until| until <= now) && !self.aborted() && quick()
+    }
+
+    /// Appends on whatever thread this is; whether the shard's has a sync to ask for that it does not know of.
+    pub(super) fn append_quickly(&mut self, id: TopicPartition, append: Append, now: Instant) -> bool {
+        let knows = self.core.wants_sync();
+        self.append(id, append);
+        self.note_quick(now, Instant::now());
+        self.core.wants_sync() && !knows
+    }
+
+    /// A thread that serves clients must not wait for the disk, and the page cache makes writers wait when that does not
+    /// keep up.
+    pub(super) fn note_quick(&mut self, start: Instant, end: Instant) {
+        self.slow_until = (end.saturating_duration_since(start) > QUICK_APPEND_MAX).then(|| end + QUICK_AGAIN);
     }
 
     fn tick(&mut self) {

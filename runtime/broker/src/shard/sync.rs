@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_log as log;
 use millstream_protocol::TopicPartition;
-use tokio::sync::mpsc;
 
-use super::Command;
+use super::{Command, Mailbox};
 use crate::data_dir::DataDir;
 use crate::stats::Stats;
 
@@ -17,7 +16,7 @@ use crate::stats::Stats;
 pub(crate) struct Job {
     pub(crate) id: TopicPartition,
     pub(crate) job: log::SyncJob,
-    pub(crate) shard: mpsc::Sender<Command>,
+    pub(crate) shard: Mailbox,
 }
 
 /// Starts the threads; they end when the last sender is gone.

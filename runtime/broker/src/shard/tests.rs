@@ -1,7 +1,9 @@
 //! The group commit, step by step: the test stands in for the sync threads, so nothing depends on time.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use millstream_log as log;
 use millstream_protocol::batch::{BatchBuilder, Compression};
@@ -9,12 +11,13 @@ use millstream_protocol::message::{Acks, Durability};
 use millstream_protocol::{Failure, Offset, PartitionIndex, TopicId, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 
-use super::owner::{Owner, Parts};
+use super::desk::Desk;
+use super::owner::{self, Owner, Parts};
 use super::sync::Job;
-use super::{Command, Spec, openings};
+use super::{Command, Mailbox, Spec, openings};
 use crate::core::shard::Event;
 use crate::data_dir::DataDir;
-use crate::limits::{GATHER_YIELDS_MAX, OPENINGS_MAX};
+use crate::limits::{GATHER_YIELDS_MAX, OPENINGS_MAX, QUICK_AGAIN, QUICK_APPEND_MAX};
 use crate::observe::process::Files;
 use crate::partition::{Append, Appended};
 
@@ -23,7 +26,9 @@ const ID: TopicPartition = TopicPartition { topic: TopicId(1), partition: Partit
 /// A shard with one partition in its mailbox, and what it sends to the sync threads.
 struct Fixture {
     owner: Owner,
-    mailbox: mpsc::Sender<Command>,
+    mailbox: Mailbox,
+    desk: Arc<Desk>,
+    abort: Arc<AtomicBool>,
     commands: mpsc::Receiver<Command>,
     syncs: std::sync::mpsc::Receiver<Job>,
     _folder: tempfile::TempDir,
@@ -32,7 +37,9 @@ struct Fixture {
 fn fixture(durability: Durability) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = Arc::new(DataDir::open(folder.path()).unwrap());
-    let (mailbox, commands) = mpsc::channel(64);
+    let (sender, commands) = mpsc::channel(64);
+    let (desk, abort) = (Arc::new(Desk::default()), Arc::new(AtomicBool::new(false)));
+    let mailbox = Mailbox::new(sender, Arc::clone(&desk));
     let (jobs, syncs) = std::sync::mpsc::channel();
     let spec = Spec {
         id: ID,
@@ -45,36 +52,44 @@ fn fixture(durability: Durability) -> Fixture {
     };
     let (reply, _opened) = oneshot::channel();
     let opened = Box::new(spec.open(&**data_dir.volume()));
-    mailbox.try_send(Command::Open { opened, reply }).unwrap();
+    mailbox.try_send(Command::Open { opened, reply });
     let parts = Parts {
         mailbox: mailbox.clone(),
         runtime: tokio::runtime::Handle::current(),
         syncs: jobs,
-        abort: Arc::new(AtomicBool::new(false)),
+        abort: Arc::clone(&abort),
         _owned: data_dir,
     };
-    Fixture { owner: Owner::new(parts), mailbox, commands, syncs, _folder: folder }
+    Fixture { owner: Owner::new(parts), mailbox, desk, abort, commands, syncs, _folder: folder }
 }
 
+type Outcome = oneshot::Receiver<Result<Appended, Failure>>;
+
 /// A record to be appended, and what comes of it.
-fn append(acks: Acks) -> (Command, oneshot::Receiver<Result<Appended, Failure>>) {
+fn record(acks: Acks) -> (Append, Outcome) {
     let mut builder = BatchBuilder::new(Compression::None);
     builder.push_simple(1, None, Some(b"v"));
-    let (append, outcome) = Append::trusted(&builder.build(), acks).unwrap();
-    (Command::Append { id: ID, append }, outcome)
+    Append::trusted(&builder.build(), acks).unwrap()
+}
+
+/// The same as a command of a shard that is not at its desk.
+fn append(acks: Acks) -> (Command, Outcome) {
+    let nobody = Mailbox::new(mpsc::channel(1).0, Arc::default());
+    let (append, outcome) = record(acks);
+    (nobody.append(ID, append).expect_err("nobody is there"), outcome)
 }
 
 /// Puts a new partition and `acks.len()` appends into a shard's mailbox, runs it to its end, and checks how many
 /// appends were acknowledged before the first sync ran, and how many syncs there were.
 async fn check(durability: Durability, acks: &[Acks], before_sync: usize, syncs: usize) {
-    let Fixture { owner, mailbox, commands, syncs: waiting, _folder } = fixture(durability);
+    let Fixture { owner, mailbox, desk, commands, syncs: waiting, _folder, .. } = fixture(durability);
     let mut outcomes = Vec::new();
     for acks in acks {
         let (command, outcome) = append(*acks);
-        mailbox.try_send(command).unwrap();
+        mailbox.try_send(command);
         outcomes.push(outcome);
     }
-    let shard = std::thread::spawn(move || owner.run(commands));
+    let shard = std::thread::spawn(move || owner::run(owner, &desk, commands));
     let end = Offset(acks.len() as i64);
     let mut acknowledged = 0;
     if syncs > 0 {
@@ -109,7 +124,7 @@ async fn appends_share_a_sync_and_wait_for_it() {
 /// A sync answers `answered` appends. One of those producers appends again, and `others` more, one each time the shard
 /// lets others run before it asks for the next sync. Checks how often it did.
 fn check_gathering(answered: usize, others: usize, times: usize) {
-    let Fixture { mut owner, mailbox, mut commands, syncs, _folder } = fixture(Durability::Disk);
+    let Fixture { mut owner, mailbox, mut commands, syncs, _folder, .. } = fixture(Durability::Disk);
     while let Ok(opening) = commands.try_recv() {
         owner.handle(opening);
     }
@@ -123,7 +138,7 @@ fn check_gathering(answered: usize, others: usize, times: usize) {
         let_others_run += 1;
         if left > 0 {
             left -= 1;
-            mailbox.try_send(append(Acks::All).0).unwrap();
+            mailbox.try_send(append(Acks::All).0);
         }
     });
     owner.feed(Event::Drained);
@@ -167,6 +182,69 @@ async fn so_much_is_in_the_page_cache_only() {
     owner.handle(Command::Synced { id: ID, done: job.job.run() });
     assert_eq!(appends(&mut owner, 0).expect("four came meanwhile").job.end(), Offset(7));
     assert!(appends(&mut owner, 2).is_none(), "those that a sync covers do not count");
+}
+
+#[tokio::test]
+async fn whoever_brings_an_append_does_it_when_nobody_waits() {
+    let Fixture { owner, mailbox, desk, abort, mut commands, syncs, _folder } = fixture(Durability::Replicated);
+    // Gives what is left to the shard's thread.
+    let bring = || {
+        let (append, mut outcome) = record(Acks::All);
+        let left = mailbox.append(ID, append).err();
+        assert_eq!(outcome.try_recv().is_ok(), left.is_none(), "answered when it is done, and not before");
+        left
+    };
+    assert!(bring().is_some(), "the shard has not begun");
+    let laid_out = desk.lay_out(owner);
+    let handle = |command| desk.at(|owner| owner.handle(command)).unwrap();
+    handle(commands.try_recv().unwrap());
+    let first = bring().expect("an epoch begins with its first append, durably");
+    assert!(bring().is_some(), "another waits, and may be the same caller's");
+    handle(first);
+    assert!(bring().is_none());
+    desk.at(|_| assert!(bring().is_some(), "somebody is there")).unwrap();
+    assert!(bring().is_none());
+
+    // The disk does not keep up, and does again.
+    let now = Instant::now();
+    let took = |took: Duration, ago: Duration| desk.at(|owner| owner.note_quick(now - ago - took, now - ago)).unwrap();
+    took(QUICK_APPEND_MAX, Duration::ZERO);
+    assert!(bring().is_none());
+    took(QUICK_APPEND_MAX * 2, Duration::ZERO);
+    assert!(bring().is_some());
+    took(QUICK_APPEND_MAX * 2, QUICK_AGAIN);
+    assert!(bring().is_none());
+
+    // The shard's thread is told once that a sync is due.
+    assert!(commands.try_recv().is_err());
+    let set = |durability| {
+        let config = log::Config { unsynced_bytes_max: 1, ..log::Config::default() };
+        handle(Command::SetConfig { id: ID, config, durability });
+        desk.at(|owner| owner.feed(Event::Drained)).unwrap();
+    };
+    set(Durability::Replicated);
+    let Job { id, job, .. } = syncs.try_recv().expect("much is in the page cache");
+    assert!(bring().is_none() && commands.try_recv().is_err(), "one sync at a time");
+    handle(Command::Synced { id, done: job.run() });
+    desk.at(|owner| owner.feed(Event::Drained)).unwrap();
+    let Job { id, job, .. } = syncs.try_recv().expect("more came meanwhile");
+    handle(Command::Synced { id, done: job.run() });
+    assert!(bring().is_none() && bring().is_none());
+    assert!(matches!(commands.try_recv(), Ok(Command::Wake)));
+    assert!(commands.try_recv().is_err());
+    set(Durability::Disk);
+    assert!(bring().is_some(), "it waits for a sync");
+    set(Durability::Replicated);
+    assert!(bring().is_none());
+
+    abort.store(true, Ordering::Release);
+    assert!(bring().is_some());
+    abort.store(false, Ordering::Release);
+    assert!(bring().is_none());
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| desk.at(|_| panic!("in the middle of something"))));
+    assert!(panicked.is_err());
+    assert!(bring().is_some(), "what the logs are like now is unknown");
+    assert!(desk.at(|_| ()).is_none() && laid_out.take().is_none());
 }
 
 #[test]
