@@ -8,6 +8,7 @@
 //! - [`verify`]: checking a folder that no broker owns.
 //! - [`config`], [`limits`]: everything that can be set.
 //! - [`data_dir`], [`folder`], [`credentials`]: what lies in the data folder.
+//! - `io`: the threads that serve clients.
 //! - `access`: tokens and what they open; `door::guard` says which right a request needs.
 //! - [`metadata`], [`topics`], [`groups`]: what the cluster agrees on, and committed offsets.
 //! - [`core`]: the decisions of shards, groups and pipeline tasks, without their threads.
@@ -18,8 +19,9 @@
 //! What is durable beside the logs ([`data_dir::prepare`], [`folder`], [`metadata::Store`], [`plugins::Store`]) sees its
 //! disk as a `millstream_log::Volume` and blocks; it is public so that the simulator can run it on its own disk.
 //!
-//! Threads: the caller's tokio runtime does network and coordination; shards, sync threads and the metadata store
-//! have threads of their own, so no async worker ever waits for a write or a sync.
+//! Threads: `io` serves clients, the caller's tokio runtime coordinates; shards, sync threads and the metadata store
+//! have threads of their own. What serves clients never waits for a sync, nor for a read that is not in the page cache; it
+//! appends by itself where nothing but a copy into the page cache is to be done (`shard::desk`).
 
 mod access;
 mod broker;

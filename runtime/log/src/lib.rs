@@ -28,6 +28,7 @@ mod reader;
 mod recovery;
 mod repair;
 mod retention;
+mod room;
 mod segment;
 mod snapshot;
 mod storage;

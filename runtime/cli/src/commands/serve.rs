@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use millstream_broker::{Broker, Config, HttpDoor, LogFormat};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Context;
 use crate::commands::block_on;
@@ -58,11 +59,12 @@ async fn serve(config: Config, context: Context) -> Result<()> {
     let what = format!("quic {}, data in {}", broker.quic_addr(), data_dir.display());
     context.console.timed("Broker", &what, start.elapsed());
     say_where_http_is(&broker, &context.console);
-    stop_signal().await?;
+    let mut signals = StopSignals::new()?;
+    signals.next().await;
     context.console.verb("Stopping", "requests in flight are finished, a second signal stops at once");
     tokio::select! {
         () = broker.shutdown() => Ok(()),
-        signal = stop_signal() => signal,
+        () = signals.next() => Ok(()),
         () = tokio::time::sleep(STOP_MAX) => {
             let late = Problem::failure("the disk did not take everything in time: not every log was closed");
             Err(late.help("nothing that was acknowledged is lost; the next start checks the logs").into())
@@ -92,13 +94,27 @@ impl Args {
 
 /// Waits for SIGINT (ctrl-c) or SIGTERM.
 pub(crate) async fn stop_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result?,
-        _ = terminate.recv() => {}
-    }
+    StopSignals::new()?.next().await;
     Ok(())
+}
+
+/// SIGINT (ctrl-c) and SIGTERM from now on: none is missed between two waits.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self> {
+        Ok(StopSignals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// The broker's own words say what to do; the code says that trying again won't help.
