@@ -112,6 +112,39 @@ fn a_slow_disk_is_waited_for() {
     });
 }
 
+/// A reader of old records waits for the disk, and nobody with it.
+#[test]
+fn a_read_from_a_slow_disk_keeps_nobody_else_waiting() {
+    let Some(strace) = Strace::find() else { return };
+    drive::run(async {
+        let mut server = Server::start();
+        let client = drive::client(&server).await;
+        for topic in ["old", "new"] {
+            client.admin().create_topic(topic, 1).await.unwrap();
+        }
+        assert_eq!(one(&producer(&client, "old"), 0).await, Ok(0));
+        let file = shell(&format!("find '{}' -path '*old*' -name '*.log'", server.data_dir().display()));
+        let file = PathBuf::from(file.trim());
+        let opened = std::fs::File::open(&file).unwrap();
+        rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        let slow = strace.attach(&server, &["pread64:delay_enter=600s"], Some(&file));
+        let reading = tokio::spawn({
+            let client = client.clone();
+            async move { read_all(&client, "old").await }
+        });
+        let (new, mut reader) =
+            (producer(&client, "new"), client.reader("new").from(Start::Earliest).open().await.unwrap());
+        for number in 0..100 {
+            assert_eq!(one(&new, number).await, Ok(number as i64));
+            assert_eq!(reader.next().await.unwrap().unwrap().len(), 1);
+        }
+        assert!(!reading.is_finished(), "it does not wait for the disk: is {} in memory?", file.display());
+        drop(slow);
+        assert_eq!(reading.await.unwrap().len(), 1);
+        server.stop();
+    });
+}
+
 /// A small file system of its own for a data folder, in a name space of its own, so that no privilege is needed.
 struct SmallDisk {
     /// Keeps the name space.
