@@ -164,8 +164,8 @@ impl Partition {
         self.check_online()?;
         let append = self.metered(append);
         match self.mailbox.append(self.id, append) {
-            Ok(()) => Ok(()),
-            Err(command) => self.mailbox.send(command).await.map_err(|_| shutting_down()),
+            None => Ok(()),
+            Some(command) => self.mailbox.send(command).await.map_err(|_| shutting_down()),
         }
     }
 
@@ -177,8 +177,8 @@ impl Partition {
         self.check_online()?;
         let append = self.metered(append);
         match self.mailbox.append(self.id, append) {
-            Ok(()) => Ok(()),
-            Err(command) => self.mailbox.blocking_send(command).map_err(|_| shutting_down()),
+            None => Ok(()),
+            Some(command) => self.mailbox.blocking_send(command).map_err(|_| shutting_down()),
         }
     }
 

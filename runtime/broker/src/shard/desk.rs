@@ -101,10 +101,7 @@ impl Mailbox {
     }
 
     /// Appends here and now, or gives back what the shard's thread has to do.
-    ///
-    /// # Errors
-    /// The command for it.
-    pub(crate) fn append(&self, id: TopicPartition, append: Append) -> Result<(), Command> {
+    pub(crate) fn append(&self, id: TopicPartition, append: Append) -> Option<Command> {
         match self.desk.owner.try_lock() {
             Ok(mut owner) if self.desk.waiting.load(Ordering::Acquire) == 0 => {
                 let now = Instant::now();
@@ -112,14 +109,14 @@ impl Mailbox {
                     if owner.append_quickly(id, append, now) {
                         self.try_send(Command::Wake);
                     }
-                    return Ok(());
+                    return None;
                 }
             }
             // Somebody else is there, or nobody goes there any more: the shard's thread knows.
             Ok(_) | Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => {}
         }
         self.desk.waiting.fetch_add(1, Ordering::AcqRel);
-        Err(Command::Append { id, append, queued: Queued(Arc::clone(&self.desk.waiting)) })
+        Some(Command::Append { id, append, queued: Queued(Arc::clone(&self.desk.waiting)) })
     }
 }
 

@@ -132,8 +132,7 @@ fn a_read_from_a_slow_disk_keeps_nobody_else_waiting() {
             let client = client.clone();
             async move { read_all(&client, "old").await }
         });
-        let (new, mut reader) =
-            (producer(&client, "new"), client.reader("new").from(Start::Earliest).open().await.unwrap());
+        let (new, mut reader) = (producer(&client, "new"), client.reader("new").from(Earliest).open().await.unwrap());
         for number in 0..100 {
             assert_eq!(one(&new, number).await, Ok(number as i64));
             assert_eq!(reader.next().await.unwrap().unwrap().len(), 1);
