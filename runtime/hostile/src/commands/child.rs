@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 /// The child's side: prints the address and serves until its stdin ends.
 pub(crate) async fn serve(data_dir: PathBuf) -> Result<()> {
-    let mut config = Config { shards: 2, ..Config::embedded(data_dir) };
+    let mut config = Config { io_threads: 2, shards: 2, ..Config::embedded(data_dir) };
     config.limits.connections_max = 100_000;
     let broker = Broker::start(config).await?;
     println!("{}", broker.quic_addr());

@@ -25,7 +25,7 @@ pub struct Server {
 impl Server {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let broker = start(Config { shards: 2, ..Config::embedded(folder.path()) }).await;
+        let broker = start(Config { io_threads: 2, shards: 2, ..Config::embedded(folder.path()) }).await;
         Server { address: broker.quic_addr(), broker: Some(broker), folder }
     }
 
@@ -39,7 +39,7 @@ impl Server {
     }
 
     pub async fn restart(&mut self) {
-        let config = Config { shards: 2, quic: self.address, ..Config::embedded(self.folder.path()) };
+        let config = Config { io_threads: 2, shards: 2, quic: self.address, ..Config::embedded(self.folder.path()) };
         self.broker = Some(start(config).await);
     }
 
