@@ -23,7 +23,12 @@ pub async fn start(folder: &Path) -> Broker {
 
 /// A broker for tests, with a console on a free port.
 pub fn config(folder: &Path) -> Config {
-    Config { io_threads: 2, shards: 2, http: HttpDoor::At(SocketAddr::from(([127, 0, 0, 1], 0))), ..Config::embedded(folder) }
+    Config {
+        io_threads: 2,
+        shards: 2,
+        http: HttpDoor::At(SocketAddr::from(([127, 0, 0, 1], 0))),
+        ..Config::embedded(folder)
+    }
 }
 
 pub async fn start_with(config: Config) -> Broker {
