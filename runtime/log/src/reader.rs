@@ -83,8 +83,7 @@ impl Reader {
     /// `OutOfRange` for an offset before the start or after `end`; `Corrupt` for a batch that isn't what was
     /// written.
     pub fn read(&self, offset: Offset, bytes_max: usize, end: Offset) -> Result<Bytes, Error> {
-        let read = self.read_if(offset, (bytes_max, end), false)?;
-        Ok(read.expect("it may wait"))
+        self.read_if(offset, (bytes_max, end), false)
     }
 
     /// [`Reader::read`] by someone who must not wait for the disk: `None` when it would. Looking a closed segment up may
@@ -95,12 +94,12 @@ impl Reader {
     pub fn read_cached(&self, offset: Offset, bytes_max: usize, end: Offset) -> Result<Option<Bytes>, Error> {
         match self.read_if(offset, (bytes_max, end), true) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            read => read,
+            read => read.map(Some),
         }
     }
 
-    /// `None`, or an error that says `WouldBlock`, only for `cached`.
-    fn read_if(&self, offset: Offset, (bytes_max, end): (usize, Offset), cached: bool) -> Result<Option<Bytes>, Error> {
+    /// The error says `WouldBlock` where `cached` must not wait.
+    fn read_if(&self, offset: Offset, (bytes_max, end): (usize, Offset), cached: bool) -> Result<Bytes, Error> {
         let start = self.start_offset();
         if offset < start || offset > end {
             return Err(Error::OutOfRange { offset, start, end });
@@ -108,7 +107,7 @@ impl Reader {
         // Loaded before the segments, which therefore hold everything before it.
         let end = end.min(Offset(self.shared.end.load(Ordering::Acquire)));
         if offset >= end {
-            return Ok(Some(Bytes::new()));
+            return Ok(Bytes::new());
         }
         let segments = self.shared.segments.load();
         let holder = segments.partition_point(|segment| segment.base <= offset).checked_sub(1);
@@ -116,19 +115,21 @@ impl Reader {
             // Deleted between the two looks.
             return Err(Error::OutOfRange { offset, start: self.start_offset(), end });
         };
+        let waits = || segment.io(io::ErrorKind::WouldBlock.into());
         if cached && !self.is_open(segment) {
-            return Ok(None);
+            return Err(waits());
         }
         let Some(file) = self.open(segment, offset, end)? else {
             return Err(segment.corrupt(0, format!("offset {offset} belongs here and is missing")));
         };
         let file: &dyn File = if cached { &Cached(&*file) } else { &*file };
         let located = segment.locate(&*self.shared.storage, file, offset);
+        if cached && segment.is_suspect() {
+            return Err(waits());
+        }
         self.mend(segment);
         match located? {
-            Some(found) if found.1.base_offset <= offset => {
-                self.read_from(segment, file, found, (bytes_max, end)).map(Some)
-            }
+            Some(found) if found.1.base_offset <= offset => self.read_from(segment, file, found, (bytes_max, end)),
             found => {
                 let at = found.map_or(segment.size(), |found| found.0);
                 Err(segment.corrupt(at, format!("offset {offset} belongs before here and is missing")))

@@ -170,9 +170,14 @@ impl Segment {
         self.suspect.store(true, Ordering::Relaxed);
     }
 
+    /// Whether that is to be done.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.live.is_none() && self.suspect.load(Ordering::Relaxed)
+    }
+
     /// Whether that is to be done now, by the caller alone.
     pub(crate) fn take_suspicion(&self) -> bool {
-        self.live.is_none() && self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed)
+        self.is_suspect() && self.suspect.swap(false, Ordering::Relaxed)
     }
 
     /// The last time entry before `timestamp`.

@@ -113,6 +113,15 @@ fn what_is_not_in_the_page_cache_is_not_waited_for() {
     assert!(matches!(beyond, Err(Error::OutOfRange { .. })), "{beyond:?}");
     // Nobody was misled: the index stays what it is.
     assert!(reader.take_mended().is_empty());
+    // To make one again is for somebody who may wait.
+    let index = storage.open("00000000000000000000.index").unwrap();
+    let entries = usize::try_from(index.size().unwrap()).unwrap();
+    index.write_at(&[std::io::IoSlice::new(&vec![0; entries])], 0).unwrap();
+    check(i64::MAX, 6, false);
+    assert!(reader.take_mended().is_empty());
+    reader.read(Offset(6), 1, end).unwrap();
+    assert_eq!(reader.take_mended().len(), 1);
+    check(i64::MAX, 6, true);
 }
 
 #[test]
