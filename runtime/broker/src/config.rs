@@ -200,7 +200,8 @@ impl Config {
         }
     }
 
-    pub(crate) fn io_thread_count(&self) -> usize {
+    /// [`Config::io_threads`], as many as they are on this machine.
+    pub fn io_thread_count(&self) -> usize {
         match self.io_threads {
             0 => cores().div_ceil(2),
             count => count,

@@ -1,4 +1,4 @@
-//! The handle of one partition. Writes go through its shard's mailbox, which this hides; reads go straight
+//! The handle of one partition. Writes go to its shard, which this hides; reads go straight
 //! to the files, up to the high watermark, and never wait for a writer.
 //!
 //! A partition that failed (damaged files, a failed sync) or was deleted keeps its handle; every call then
@@ -47,7 +47,7 @@ pub struct Partition {
 /// Who learns the outcome of an append.
 pub enum Reply {
     Channel(oneshot::Sender<Result<Appended, Failure>>),
-    /// Called on the shard's thread: it must be short and never block.
+    /// Called on the shard's thread, or the one that appends: it must be short and never block.
     Call(Box<dyn FnOnce(Result<Appended, Failure>) + Send>),
     /// Counted on its way.
     Metered(Box<Metered>),

@@ -261,8 +261,9 @@ impl<S: Storage, W> Partition<S, W> {
 /// # Errors
 /// `OutOfRange` before the start or beyond the high watermark, or the log's damage.
 pub fn read(reader: &Reader, offset: Offset, bytes_max: usize, high_watermark: Offset) -> Result<Fetched, log::Error> {
-    let fetched = read_with((reader, offset, high_watermark), |end| reader.read(offset, bytes_max, end).map(Some));
-    Ok(fetched?.expect("it may wait"))
+    let (log_start, end) = readable(reader, offset, high_watermark)?;
+    let bytes = if offset == end { Bytes::new() } else { reader.read(offset, bytes_max, end)? };
+    Ok(Fetched { bytes, high_watermark, log_start })
 }
 
 /// [`read`] by someone who must not wait for the disk: `None` when it would.
@@ -275,20 +276,19 @@ pub fn read_cached(
     bytes_max: usize,
     high_watermark: Offset,
 ) -> Result<Option<Fetched>, log::Error> {
-    read_with((reader, offset, high_watermark), |end| reader.read_cached(offset, bytes_max, end))
+    let (log_start, end) = readable(reader, offset, high_watermark)?;
+    let bytes = if offset == end { Some(Bytes::new()) } else { reader.read_cached(offset, bytes_max, end)? };
+    Ok(bytes.map(|bytes| Fetched { bytes, high_watermark, log_start }))
 }
 
-fn read_with(
-    (reader, offset, high_watermark): (&Reader, Offset, Offset),
-    read: impl FnOnce(Offset) -> Result<Option<Bytes>, log::Error>,
-) -> Result<Option<Fetched>, log::Error> {
+/// Start and end of what may be read, if `offset` is within.
+fn readable(reader: &Reader, offset: Offset, high_watermark: Offset) -> Result<(Offset, Offset), log::Error> {
     let log_start = reader.start_offset();
     if offset > high_watermark || offset < log_start {
         return Err(log::Error::OutOfRange { offset, start: log_start, end: high_watermark });
     }
     let end = if mutant!("serve-beyond-high-watermark") { Offset(i64::MAX) } else { high_watermark };
-    let bytes = if offset == end { Some(Bytes::new()) } else { read(end)? };
-    Ok(bytes.map(|bytes| Fetched { bytes, high_watermark, log_start }))
+    Ok((log_start, end))
 }
 
 /// Why a partition that nobody serves is not served: its topic is gone, never was, or has fewer partitions. A topic

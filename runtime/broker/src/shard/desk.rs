@@ -7,7 +7,7 @@
 //! one that waits in the mailbox; nobody goes on with logs at which a thread panicked.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use millstream_protocol::TopicPartition;
@@ -102,18 +102,16 @@ impl Mailbox {
 
     /// Appends here and now, or gives back what the shard's thread has to do.
     pub(crate) fn append(&self, id: TopicPartition, append: Append) -> Option<Command> {
-        match self.desk.owner.try_lock() {
-            Ok(mut owner) if self.desk.waiting.load(Ordering::Acquire) == 0 => {
-                let now = Instant::now();
-                if let Some(owner) = owner.as_mut().filter(|owner| owner.is_quick(id, &append, now)) {
-                    if owner.append_quickly(id, append, now) {
-                        self.try_send(Command::Wake);
-                    }
-                    return None;
-                }
+        let now = Instant::now();
+        // When somebody is there, or nobody goes there any more, it is the shard's thread's.
+        if let Ok(mut owner) = self.desk.owner.try_lock()
+            && self.desk.waiting.load(Ordering::Acquire) == 0
+            && let Some(owner) = owner.as_mut().filter(|owner| owner.is_quick(id, &append, now))
+        {
+            if owner.append_quickly(id, append, now) {
+                self.try_send(Command::Wake);
             }
-            // Somebody else is there, or nobody goes there any more: the shard's thread knows.
-            Ok(_) | Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => {}
+            return None;
         }
         self.desk.waiting.fetch_add(1, Ordering::AcqRel);
         Some(Command::Append { id, append, queued: Queued(Arc::clone(&self.desk.waiting)) })

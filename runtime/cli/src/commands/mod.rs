@@ -41,8 +41,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
 
 /// Runs the asynchronous part of a command on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    // A client is faster on few threads, as a broker is: see `millstream_broker::Config::io_threads`.
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
+    // A client is faster on few threads, as a broker is.
+    let threads = millstream_broker::Config::default().io_thread_count();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(threads).enable_all().build().context("the runtime can't start")?;
     let result = runtime.block_on(Box::pin(future));
