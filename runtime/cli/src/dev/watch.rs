@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use notify_debouncer_full::notify::event::{AccessKind, AccessMode};
@@ -20,6 +20,8 @@ use crate::manifest::{self, Project};
 const DEBOUNCE: Duration = Duration::from_millis(60);
 /// How often the end of a burst is looked for: a save is seen after at most `DEBOUNCE + TICK`.
 const TICK: Duration = Duration::from_millis(20);
+/// How far the time of a file may lie behind the clock: file systems take the time of the kernel's last tick.
+const FILE_TIME_LAG: Duration = Duration::from_millis(20);
 /// Larger files are told apart by size and time: hashing them would delay every save.
 const HASHED_BYTES_MAX: u64 = 8 << 20;
 /// Depth of folders below a crate's `src`.
@@ -55,9 +57,12 @@ type Seen = BTreeMap<(Change, PathBuf), [u8; 32]>;
 
 pub(super) struct Watcher {
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
+    burst: mpsc::Sender<()>,
     bursts: mpsc::Receiver<()>,
     layout: Layout,
     seen: Seen,
+    /// When `seen` was looked at last; whatever handles a change reads the files later.
+    looked: SystemTime,
     /// Watched folders with device and inode: one that was replaced must be watched anew.
     folders: BTreeMap<PathBuf, (u64, u64)>,
 }
@@ -70,26 +75,40 @@ impl Watcher {
     pub(super) fn start(layout: Layout) -> Result<Self> {
         // One place: a burst that nobody has looked at yet covers the next one too.
         let (burst, bursts) = mpsc::channel(1);
+        let notify = burst.clone();
         let handler = move |events: DebounceEventResult| {
             if events.is_err() || events.is_ok_and(|events| events.iter().any(|event| is_write(&event.kind))) {
-                burst.try_send(()).ok();
+                notify.try_send(()).ok();
             }
         };
         let debouncer = new_debouncer_opt(DEBOUNCE, Some(TICK), handler, NoCache, Config::default())
             .context("files can't be watched")?;
-        let mut watcher = Watcher { debouncer, bursts, layout, seen: Seen::new(), folders: BTreeMap::new() };
+        let looked = SystemTime::now();
+        let (seen, folders) = (Seen::new(), BTreeMap::new());
+        let mut watcher = Watcher { debouncer, burst, bursts, layout, seen, looked, folders };
         watcher.seen = watcher.look()?;
         Ok(watcher)
     }
 
-    /// Looks at other files from now on; those known keep what was seen of them.
+    /// Looks at other files from now on. A file that is new counts as seen only if it is older than the last
+    /// look: whoever handled the changes of that look may have read the folder before it came.
     ///
     /// # Errors
     /// The system watches no more folders.
     pub(super) fn set_layout(&mut self, layout: Layout) -> Result<()> {
         self.layout = layout;
-        for (file, digest) in self.look()? {
-            self.seen.entry(file).or_insert(digest);
+        let since = self.looked - FILE_TIME_LAG;
+        let watched_before = self.folders.clone();
+        let now = self.look()?;
+        for (file, digest) in &now {
+            if !changed_since(&file.1, since) {
+                self.seen.entry(file.clone()).or_insert(*digest);
+            }
+        }
+        // What was saved in a folder that nobody watched is told by no event. Elsewhere the event is waited
+        // for, so that no file is taken half written.
+        if self.folders != watched_before && self.seen != now {
+            self.burst.try_send(()).ok();
         }
         Ok(())
     }
@@ -101,6 +120,7 @@ impl Watcher {
     pub(super) async fn changes(&mut self) -> Result<BTreeSet<Change>> {
         loop {
             self.bursts.recv().await.context("watching files stopped")?;
+            self.looked = SystemTime::now();
             let now = self.look()?;
             let changed = difference(&self.seen, &now);
             self.seen = now;
@@ -218,6 +238,13 @@ fn digest(path: &Path) -> Option<[u8; 32]> {
     fs::read(path).ok().map(|bytes| millstream_plugin_host::digest(&bytes))
 }
 
+/// Whether a file was written, or given its name, at this time or later.
+fn changed_since(path: &Path, since: SystemTime) -> bool {
+    let Ok(about) = fs::metadata(path) else { return false };
+    let changed = Duration::new(about.ctime().try_into().unwrap_or(0), about.ctime_nsec().try_into().unwrap_or(0));
+    UNIX_EPOCH + changed >= since
+}
+
 fn difference(before: &Seen, after: &Seen) -> BTreeSet<Change> {
     let came_or_changed = after.iter().filter(|(file, digest)| before.get(file) != Some(digest));
     let went = before.iter().filter(|(file, _)| !after.contains_key(file));
@@ -309,5 +336,53 @@ mod tests {
         assert_eq!(next().await, BTreeSet::from([Change::Plugin(0)]));
         fs::write(dir.path().join("src/lib.rs"), "// second\n").unwrap();
         assert_eq!(next().await, BTreeSet::from([Change::Plugin(0)]));
+    }
+
+    async fn next(watcher: &mut Watcher) -> BTreeSet<Change> {
+        tokio::time::timeout(Duration::from_secs(60), watcher.changes()).await.unwrap().unwrap()
+    }
+
+    /// A save comes when the changes before it have been read, but before the layout that they led to is set.
+    #[tokio::test]
+    async fn what_is_saved_while_changes_are_handled_is_reported_after_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = project(dir.path());
+        let mut watcher = Watcher::start(layout.clone()).unwrap();
+        fs::write(dir.path().join("pipelines/a.yaml"), "b").unwrap();
+        assert_eq!(next(&mut watcher).await, BTreeSet::from([Change::Pipeline(dir.path().join("pipelines/a.yaml"))]));
+        fs::write(dir.path().join("pipelines/a.yaml"), "c").unwrap();
+        fs::write(dir.path().join("pipelines/new.yaml"), "b").unwrap();
+        watcher.set_layout(layout).unwrap();
+        let both = ["a", "new"].map(|name| Change::Pipeline(dir.path().join(format!("pipelines/{name}.yaml"))));
+        let mut found = BTreeSet::new();
+        while found.len() < both.len() {
+            found.extend(next(&mut watcher).await);
+        }
+        assert_eq!(found, BTreeSet::from(both));
+    }
+
+    /// A build tells which files it read, and one of them was saved meanwhile in a folder that nobody watched.
+    #[tokio::test]
+    async fn what_is_new_in_the_layout_and_younger_than_the_last_look_is_reported() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (old, young) = (other.path().join("old.bin"), other.path().join("young.bin"));
+        fs::write(&old, "old").unwrap();
+        std::thread::sleep(FILE_TIME_LAG * 2);
+        let mut layout = project(dir.path());
+        let mut watcher = Watcher::start(layout.clone()).unwrap();
+        layout.plugins[0].elsewhere = vec![old];
+        watcher.set_layout(layout.clone()).unwrap();
+        assert!(watcher.bursts.try_recv().is_err(), "an old file is not a change");
+        fs::write(&young, "young").unwrap();
+        layout.plugins[0].elsewhere.push(young);
+        // Its folder is watched already: the event tells.
+        watcher.set_layout(layout.clone()).unwrap();
+        assert_eq!(next(&mut watcher).await, BTreeSet::from([Change::Plugin(0)]));
+
+        let unwatched = tempfile::tempdir().unwrap();
+        fs::write(unwatched.path().join("young.bin"), "young").unwrap();
+        layout.plugins[0].elsewhere.push(unwatched.path().join("young.bin"));
+        watcher.set_layout(layout).unwrap();
+        assert_eq!(next(&mut watcher).await, BTreeSet::from([Change::Plugin(0)]));
     }
 }
