@@ -131,6 +131,10 @@ pub(crate) struct Args {
     /// Leave the bare references out
     #[arg(long)]
     no_reference: bool,
+    /// End-to-end: write when each record that came a millisecond late or later was due and came, one a line, in
+    /// nanoseconds of CLOCK_MONOTONIC, to be laid beside a trace of the system
+    #[arg(long, value_name = "FILE")]
+    pub(super) late: Option<PathBuf>,
     /// Growth: of what [default: everything]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub(super) of: Vec<Dimension>,

@@ -8,6 +8,7 @@ mod broker;
 mod child;
 mod growth;
 mod kept;
+mod late;
 mod measure;
 mod pace;
 mod peer;

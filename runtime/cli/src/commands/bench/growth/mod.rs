@@ -94,7 +94,7 @@ async fn size(stage: &Stage<'_>, dimension: Dimension, n: u32) -> Result<Size> {
     let before = vitals::cpu(pid).unwrap_or_default();
     tokio::time::sleep(IDLE).await;
     let idle = vitals::cpu(pid).unwrap_or_default().saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64();
-    let load = scenes::steady(&broker, &stage.load, &stage.values, RATE).await?;
+    let load = scenes::steady(&broker, &stage.load, &stage.values, RATE, None).await?;
     held.close().await;
     let clock = Instant::now();
     broker.stop().await?;

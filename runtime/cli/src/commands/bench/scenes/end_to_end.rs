@@ -10,6 +10,7 @@ use super::{Part, parts, produce};
 use crate::commands::bench::Stage;
 use crate::commands::bench::args::Load;
 use crate::commands::bench::broker::{Broker, INPUT};
+use crate::commands::bench::late::{LateFile, Noted};
 use crate::commands::bench::measure::{Latency, Sample, Stopwatch};
 use crate::commands::bench::pace::Pace;
 use crate::commands::bench::rounds::{Compare, Scene};
@@ -32,11 +33,12 @@ pub(in super::super) async fn end_to_end(stage: &mut Stage<'_>) -> Result<Scene>
     };
     let share = if load.rate.is_some() { "" } else { " (half of what goes)" };
     let title = format!("{}, {}/s{share}, from the intended time, once warm", load.describe(), count(rate));
+    let mut late = stage.args.late.as_deref().map(LateFile::create).transpose()?;
     let scene = Scene { what: "end-to-end", title, compare: Compare::Latency, series: Vec::new() };
     let all = [(Part::Subject, "millstream"), (Part::Quic, "bare QUIC echo"), (Part::Kept, "echo through a file")];
     scene
         .play((load.runs, &stage.bar), &parts(load, &all), async |part| match part {
-            Part::Subject => run(broker, load, &stage.values, rate).await,
+            Part::Subject => run(broker, load, &stage.values, rate, late.as_mut()).await,
             part => bare.echo((rate, load.time), load.record_bytes.max(8), part == Part::Kept).await,
         })
         .await
@@ -67,8 +69,14 @@ async fn half(broker: &Broker, load: &Load, values: &Values) -> Result<u64> {
     Ok((records as f64 / start.elapsed().as_secs_f64() / 2.0).max(1.0) as u64)
 }
 
-/// One run at a rate, through an empty topic.
-pub(in super::super) async fn run(broker: &Broker, load: &Load, values: &Values, rate: u64) -> Result<Sample> {
+/// One run at a rate, through an empty topic; records that are late are told to `late`.
+pub(in super::super) async fn run(
+    broker: &Broker,
+    load: &Load,
+    values: &Values,
+    rate: u64,
+    late: Option<&mut LateFile>,
+) -> Result<Sample> {
     broker.topic(INPUT, load).await?;
     let (sending, receiving) = (broker.client().await?, broker.client().await?);
     let reader = receiving.reader(INPUT).from(Start::Earliest).open().await?;
@@ -84,15 +92,18 @@ pub(in super::super) async fn run(broker: &Broker, load: &Load, values: &Values,
     })
     .await?;
     producer.flush().await?;
-    let latency = noting.await??;
+    let (latency, noted) = noting.await??;
     let sample = watch.stop(pace.total, pace.total * load.record_bytes as u64).with_latency(latency);
+    if let Some(file) = late {
+        file.add(&noted)?;
+    }
     sending.close().await;
     receiving.close().await;
     Ok(sample)
 }
 
-async fn note(mut reader: Reader, pace: Pace) -> Result<Latency> {
-    let mut latency = Latency::new();
+async fn note(mut reader: Reader, pace: Pace) -> Result<(Latency, Noted)> {
+    let (mut latency, mut noted) = (Latency::new(), Noted::default());
     let mut received = 0;
     while received < pace.total {
         let Some(batch) = reader.next().await else { break };
@@ -102,9 +113,10 @@ async fn note(mut reader: Reader, pace: Pace) -> Result<Latency> {
             let i = record.value().first_chunk().map_or(0, |number| u64::from_le_bytes(*number));
             if let Some(late) = pace.latency(i, now) {
                 latency.record(late);
+                noted.note(pace.due(i), now);
             }
         }
         received += batch.len() as u64;
     }
-    Ok(latency)
+    Ok((latency, noted))
 }
