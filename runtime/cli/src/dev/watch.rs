@@ -57,7 +57,8 @@ type Seen = BTreeMap<(Change, PathBuf), [u8; 32]>;
 
 pub(super) struct Watcher {
     debouncer: Debouncer<RecommendedWatcher, NoCache>,
-    burst: mpsc::Sender<()>,
+    /// Weak, so that `bursts` ends with the debouncer.
+    burst: mpsc::WeakSender<()>,
     bursts: mpsc::Receiver<()>,
     layout: Layout,
     seen: Seen,
@@ -75,17 +76,17 @@ impl Watcher {
     pub(super) fn start(layout: Layout) -> Result<Self> {
         // One place: a burst that nobody has looked at yet covers the next one too.
         let (burst, bursts) = mpsc::channel(1);
-        let notify = burst.clone();
+        let weak = burst.downgrade();
         let handler = move |events: DebounceEventResult| {
             if events.is_err() || events.is_ok_and(|events| events.iter().any(|event| is_write(&event.kind))) {
-                notify.try_send(()).ok();
+                burst.try_send(()).ok();
             }
         };
         let debouncer = new_debouncer_opt(DEBOUNCE, Some(TICK), handler, NoCache, Config::default())
             .context("files can't be watched")?;
         let looked = SystemTime::now();
         let (seen, folders) = (Seen::new(), BTreeMap::new());
-        let mut watcher = Watcher { debouncer, burst, bursts, layout, seen, looked, folders };
+        let mut watcher = Watcher { debouncer, burst: weak, bursts, layout, seen, looked, folders };
         watcher.seen = watcher.look()?;
         Ok(watcher)
     }
@@ -107,8 +108,11 @@ impl Watcher {
         }
         // What was saved in a folder that nobody watched is told by no event. Elsewhere the event is waited
         // for, so that no file is taken half written.
-        if self.folders != watched_before && self.seen != now {
-            self.burst.try_send(()).ok();
+        if self.folders != watched_before
+            && self.seen != now
+            && let Some(burst) = self.burst.upgrade()
+        {
+            burst.try_send(()).ok();
         }
         Ok(())
     }
