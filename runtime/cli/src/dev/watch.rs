@@ -281,6 +281,10 @@ mod tests {
         Layout { project, plugins: vec![Sources { root: folder.to_owned(), elsewhere: Vec::new() }] }
     }
 
+    async fn next(watcher: &mut Watcher) -> BTreeSet<Change> {
+        tokio::time::timeout(Duration::from_secs(60), watcher.changes()).await.unwrap().unwrap()
+    }
+
     /// What changes by `edit`, each kind of it named by a letter.
     async fn check(edit: impl FnOnce(&Path), expected: &str) {
         let dir = tempfile::tempdir().unwrap();
@@ -290,8 +294,7 @@ mod tests {
         fs::write(dir.path().join("millstream.yaml"), "version: 1\nproject: q\nplugins: [.]\n").unwrap();
         let mut found = BTreeSet::new();
         while !found.contains("manifest") {
-            let changes = tokio::time::timeout(Duration::from_secs(60), watcher.changes()).await.unwrap().unwrap();
-            found.extend(changes.into_iter().map(|change| match change {
+            found.extend(next(&mut watcher).await.into_iter().map(|change| match change {
                 Change::Manifest => "manifest".to_owned(),
                 Change::Pipeline(path) => path.file_stem().unwrap().to_string_lossy().into_owned(),
                 Change::Plugin(i) => format!("plugin {i}"),
@@ -332,18 +335,12 @@ mod tests {
     async fn a_folder_that_was_replaced_is_watched_anew() {
         let dir = tempfile::tempdir().unwrap();
         let mut watcher = Watcher::start(project(dir.path())).unwrap();
-        let mut next =
-            async || tokio::time::timeout(Duration::from_secs(60), watcher.changes()).await.unwrap().unwrap();
         fs::rename(dir.path().join("src"), dir.path().join("old")).unwrap();
         fs::create_dir(dir.path().join("src")).unwrap();
         fs::write(dir.path().join("src/lib.rs"), "// first\n").unwrap();
-        assert_eq!(next().await, BTreeSet::from([Change::Plugin(0)]));
+        assert_eq!(next(&mut watcher).await, BTreeSet::from([Change::Plugin(0)]));
         fs::write(dir.path().join("src/lib.rs"), "// second\n").unwrap();
-        assert_eq!(next().await, BTreeSet::from([Change::Plugin(0)]));
-    }
-
-    async fn next(watcher: &mut Watcher) -> BTreeSet<Change> {
-        tokio::time::timeout(Duration::from_secs(60), watcher.changes()).await.unwrap().unwrap()
+        assert_eq!(next(&mut watcher).await, BTreeSet::from([Change::Plugin(0)]));
     }
 
     /// A save comes when the changes before it have been read, but before the layout that they led to is set.

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
+
+use super::measure::clock;
 
 /// Records that come so long after their time or later are noted.
 const LATE: Duration = Duration::from_millis(1);
@@ -29,8 +31,8 @@ impl Noted {
 #[derive(Debug)]
 pub(super) struct LateFile {
     out: BufWriter<File>,
-    /// The same moment twice; nanoseconds of CLOCK_MONOTONIC, the clock of `perf record -k CLOCK_MONOTONIC`.
-    origin: (Instant, i128),
+    /// The same moment twice; by CLOCK_MONOTONIC, the clock of `perf record -k CLOCK_MONOTONIC`.
+    origin: (Instant, Duration),
 }
 
 impl LateFile {
@@ -38,9 +40,7 @@ impl LateFile {
     /// The system's, with the path.
     pub(super) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("{} can't be written", path.display()))?;
-        let clock = clock_gettime(ClockId::Monotonic);
-        let origin = (Instant::now(), i128::from(clock.tv_sec) * 1_000_000_000 + i128::from(clock.tv_nsec));
-        Ok(LateFile { out: BufWriter::new(file), origin })
+        Ok(LateFile { out: BufWriter::new(file), origin: (Instant::now(), clock(ClockId::Monotonic)) })
     }
 
     /// Adds a line for each: due and came.
@@ -54,10 +54,10 @@ impl LateFile {
         Ok(self.out.flush()?)
     }
 
-    fn nanos(&self, at: Instant) -> i128 {
-        let (origin, nanos) = self.origin;
-        let after = at.saturating_duration_since(origin).as_nanos().cast_signed();
-        nanos + after - origin.saturating_duration_since(at).as_nanos().cast_signed()
+    /// What is told here comes after the file.
+    fn nanos(&self, at: Instant) -> u128 {
+        let (origin, time) = self.origin;
+        (time + at.saturating_duration_since(origin)).as_nanos()
     }
 }
 
@@ -69,19 +69,18 @@ mod tests {
     fn late_records_are_told_by_the_clock_that_traces_use() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("late");
-        let before = Instant::now();
         let mut file = LateFile::create(&path).unwrap();
+        let before = Instant::now();
         let mut noted = Noted::default();
         noted.note(before, before + LATE);
         noted.note(before, before + LATE - Duration::from_nanos(1));
         noted.note(before + LATE, before);
         noted.note(before + LATE, before + LATE * 8);
         file.add(&noted).unwrap();
-        let now = clock_gettime(ClockId::Monotonic);
-        let now = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+        let now = clock(ClockId::Monotonic).as_nanos();
 
         let text = std::fs::read_to_string(&path).unwrap();
-        let times: Vec<i128> = text.split_whitespace().map(|time| time.parse().unwrap()).collect();
+        let times: Vec<u128> = text.split_whitespace().map(|time| time.parse().unwrap()).collect();
         let [first, ..] = times[..] else { panic!("{text:?}") };
         assert_eq!(times, [first, first + 1_000_000, first + 1_000_000, first + 8_000_000]);
         assert!(first <= now && now - first < 60_000_000_000, "{first} is not a moment before {now}");

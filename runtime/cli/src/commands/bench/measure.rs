@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
 
 /// `/proc/PID/stat` counts in these on every Linux that people run (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
@@ -116,6 +117,12 @@ pub(super) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let last = figures.len().checked_sub(1)?;
     Some(f64::midpoint(figures[last / 2], figures[last.div_ceil(2)]))
+}
+
+/// What one of the system's clocks shows.
+pub(super) fn clock(which: ClockId) -> Duration {
+    let time = clock_gettime(which);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// CPU time of all threads of a process so far.

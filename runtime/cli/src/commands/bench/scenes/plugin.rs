@@ -3,17 +3,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use millstream_plugin_host::{Engine, EngineConfig, InstanceConfig, Plugin, Processed};
 use millstream_protocol::Columns;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use super::parts;
 use crate::commands::bench::Stage;
 use crate::commands::bench::args::{Args, Load};
-use crate::commands::bench::measure::{Sample, Stopwatch};
+use crate::commands::bench::measure::{Sample, Stopwatch, clock};
 use crate::commands::bench::rounds::{Compare, Scene};
 use crate::commands::bench::values::Values;
 use crate::commands::plugin::read_component;
@@ -129,14 +128,9 @@ fn native(batch: &Columns, calls: u64) -> Sample {
 
 fn timed(batch: &Columns, calls: u64, mut call: impl FnMut()) -> Sample {
     let watch = Stopwatch::start(None);
-    let before = thread_time();
+    let before = clock(ClockId::ThreadCPUTime);
     (0..calls).for_each(|_| call());
-    let took = thread_time().saturating_sub(before);
+    let took = clock(ClockId::ThreadCPUTime).saturating_sub(before);
     let records = calls * batch.len() as u64;
     Sample { took, cpu: took, ..watch.stop(records, calls * batch.payload_bytes() as u64) }
-}
-
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
