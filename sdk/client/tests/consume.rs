@@ -178,6 +178,51 @@ fn the_survivor_takes_over_from_a_member_that_dies() {
     });
 }
 
+/// The session would outlast the test: who waits for it to run out fails.
+#[test]
+fn a_consumer_that_ends_leaves_its_group() {
+    const LONG: Duration = Duration::from_secs(290);
+    run(async {
+        let (_server, client) = Server::with_topic(2).await;
+        produce(&client, 0..20).await;
+        let members = async || match client.admin().describe_group("g").await {
+            Ok(group) => group.members.len(),
+            Err(_) => 0,
+        };
+        let gone = async || {
+            while members().await > 0 {
+                tokio::time::sleep(ms(10)).await;
+            }
+        };
+        let mut consumer = group(&client).session_timeout(LONG).subscribe().await.unwrap();
+        take(&mut consumer, 20).await;
+        consumer.commit().await.unwrap();
+        assert_eq!(members().await, 1);
+        drop(consumer);
+        gone().await;
+
+        // Outside of the runtime, and as a stream.
+        let consumer = group(&client).session_timeout(LONG).subscribe().await.unwrap();
+        let stream = Box::pin(consumer.into_stream());
+        std::thread::spawn(move || drop(stream)).join().unwrap();
+        gone().await;
+
+        // Joining that is given up while the request is on its way, at any moment.
+        for wait in [0, 1, 2, 5, 10, 20] {
+            let joining = group(&client).session_timeout(LONG).subscribe();
+            drop(tokio::time::timeout(Duration::from_micros(wait * 100), joining).await);
+        }
+        let mut next = group(&client).session_timeout(LONG).subscribe().await.unwrap();
+        produce(&client, 20..40).await;
+        // All of it, from where the first one committed: nobody holds a partition.
+        let rest: BTreeSet<u32> = take(&mut next, 20).await.into_iter().collect();
+        assert_eq!(rest, (20..40).collect());
+        next.close().await.unwrap();
+        gone().await;
+        client.admin().set_offsets("g", "t", &[(0, 0)]).await.unwrap();
+    });
+}
+
 /// A process that is stopped, as far as its own clock can tell: everything that it runs stands still until another member
 /// reads its partition.
 #[test]

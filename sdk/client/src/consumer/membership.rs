@@ -4,6 +4,9 @@
 //! The group counts a session from the last heartbeat that reached it. Here it is counted from when that heartbeat was
 //! *sent*, so it runs out here first, also for a process that was stopped: from then on nothing is handed out or
 //! committed until a heartbeat sent later is answered.
+//!
+//! Leaving goes after the heartbeat that is on its way: one that joins has no member id yet, and its member would stay
+//! in the group without anybody behind it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use millstream_protocol::message::{GroupHeartbeat, GroupHeartbeatAck, LeaveGroup};
 use millstream_protocol::{ErrorCode, TopicPartition};
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::by_topic;
@@ -19,9 +23,15 @@ use crate::Error;
 use crate::backoff::Backoff;
 use crate::link::Link;
 
+/// How long a member that is dropped tries to leave its group in the background.
+const LEAVE_ON_DROP_MAX: Duration = Duration::from_secs(2);
+
+/// Dropping it leaves the group in the background, as long as its runtime goes on.
 pub(super) struct Membership {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    /// `None` once it has left.
+    task: Option<JoinHandle<()>>,
+    runtime: Handle,
 }
 
 struct Shared {
@@ -34,6 +44,8 @@ struct Shared {
     changed: Notify,
     /// Tells the task that the consumer let go of something.
     report: Notify,
+    /// Tells the task to end.
+    stop: Notify,
 }
 
 #[derive(Default)]
@@ -67,12 +79,13 @@ impl Membership {
             session: Mutex::default(),
             changed: Notify::new(),
             report: Notify::new(),
+            stop: Notify::new(),
         });
-        let sent_at = Instant::now();
-        let ack = shared.link.retry(async || shared.beat().await).await?;
-        let interval = shared.take(sent_at, ack);
-        let task = tokio::spawn(Arc::clone(&shared).run(sent_at, interval));
-        Ok(Membership { shared, task })
+        let (tell, told) = oneshot::channel();
+        // On a task of its own: whoever waits may give up, and a member that the broker has let in must leave then.
+        tokio::spawn(Arc::clone(&shared).begin(tell));
+        let task = told.await.unwrap_or_else(|_| Err(crate::link::timeout("join", session_timeout)))?;
+        Ok(Membership { shared, task: Some(task), runtime: Handle::current() })
     }
 
     /// The epoch and what should be read in it.
@@ -141,19 +154,29 @@ impl Membership {
         self.shared.changed.notified().await;
     }
 
-    pub(super) async fn leave(self) -> Result<(), Error> {
-        self.task.abort();
-        let (group, member_id) = (self.shared.group.clone(), self.shared.lock().member_id.clone());
-        match self.shared.link.call(&LeaveGroup { group, member_id }).await {
-            Err(error) if error.code() != ErrorCode::UnknownMember => Err(error),
-            _ => Ok(()),
+    pub(super) async fn leave(mut self) -> Result<(), Error> {
+        match self.task.take() {
+            Some(task) => Arc::clone(&self.shared).leave(task).await,
+            None => Ok(()),
         }
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.task.abort();
+        let Some(task) = self.task.take() else { return };
+        let leave = Arc::clone(&self.shared).leave(task);
+        // Nobody is left to be told when it fails; the session then runs out, as it does after a crash.
+        self.runtime.spawn(async { tokio::time::timeout(LEAVE_ON_DROP_MAX, leave).await });
+    }
+}
+
+/// Aborts the task when it is dropped: a leaving that is given up must not leave heartbeats behind.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -168,7 +191,43 @@ impl Session {
     }
 }
 
+/// Where the heartbeats run, or why the group did not take the member.
+type Joined = Result<JoinHandle<()>, Error>;
+
 impl Shared {
+    /// Joins, and starts the heartbeats.
+    async fn begin(self: Arc<Self>, tell: oneshot::Sender<Joined>) {
+        let sent_at = Instant::now();
+        let joined = match self.link.retry(async || self.beat().await).await {
+            Ok(ack) => {
+                let interval = self.take(sent_at, ack);
+                Ok(tokio::spawn(Arc::clone(&self).run(sent_at, interval)))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(Ok(task)) = tell.send(joined)
+            && let Err(error) = Arc::clone(&self).leave(task).await
+        {
+            tracing::debug!(group = self.group, %error, "leaving a group that nobody waits for any more");
+        }
+    }
+
+    /// Ends the heartbeats and leaves.
+    async fn leave(self: Arc<Self>, task: JoinHandle<()>) -> Result<(), Error> {
+        let mut task = AbortOnDrop(task);
+        self.stop.notify_one();
+        // A task that was aborted with its runtime has ended as well.
+        let _ended = (&mut task.0).await;
+        let (group, member_id) = (self.group.clone(), self.lock().member_id.clone());
+        if member_id.is_empty() {
+            return Ok(());
+        }
+        match self.link.call(&LeaveGroup { group, member_id }).await {
+            Err(error) if error.code() != ErrorCode::UnknownMember => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Session> {
         // Every change is a plain assignment: a panic can't leave it half done.
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
@@ -231,6 +290,8 @@ impl Shared {
         let mut backoff = Backoff::default();
         loop {
             tokio::select! {
+                biased;
+                () = self.stop.notified() => return,
                 () = tokio::time::sleep(interval) => {}
                 () = self.report.notified() => {}
             }

@@ -30,8 +30,10 @@ pub struct ConsumerBuilder {
     auto_commit: Option<Duration>,
 }
 
-/// Reads the partitions that the group gives it. Dropping it is like a crash: its partitions go to the other
-/// members when the session times out. [`Consumer::close`] leaves at once.
+/// Reads the partitions that the group gives it. [`Consumer::close`] leaves the group, and returns when others may have
+/// its partitions. Dropping it leaves as well as it can: in the background, for two seconds at most, and only as long as
+/// the runtime goes on; where that fails its partitions go to the other members when the session times out, as after a
+/// crash. Neither commits by itself, unless [`ConsumerBuilder::auto_commit`] is on and the consumer is closed.
 pub struct Consumer {
     link: Arc<Link>,
     group: String,
