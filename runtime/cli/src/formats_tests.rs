@@ -12,7 +12,8 @@ use millstream_hostile::targets::Target;
 use millstream_protocol::Columns;
 
 use crate::args::{Cli, Command};
-use crate::commands::produce::{Args, read_chunk};
+use crate::commands::produce::Args;
+use crate::framing::Framing;
 use crate::records::{Place, Style};
 use crate::start::Start;
 
@@ -60,7 +61,7 @@ fn formats(data: &[u8]) {
         (2, _) => {
             // A tree of JSON and the error's text beside it.
             let args = produce(&["--json"]);
-            bounded(rest.len(), rest.len() * 64, || drop(args.record(rest.to_vec())));
+            bounded(rest.len(), rest.len() * 64, || drop(args.record(Some(rest.to_vec()))));
         }
         (3, Some(text)) => words(text),
         (4, _) => lines(rest),
@@ -87,7 +88,7 @@ fn separated(data: &[u8]) {
     let (separator, line) = (&data[..end], data.get(end + 1..).unwrap_or_default());
     let Ok(separator) = std::str::from_utf8(separator) else { return };
     let args = produce(&["--null=NULL", &format!("--key-separator={separator}")]);
-    let record = args.record(line.to_vec()).expect("any line is a record");
+    let record = args.record(Some(line.to_vec())).expect("any line is a record");
     let at = (0..line.len()).find(|at| !separator.is_empty() && line[*at..].starts_with(separator.as_bytes()));
     let value = at.map_or(line, |at| &line[at + separator.len()..]).to_vec();
     let expected = if value == b"NULL" { Record::default() } else { Record::new(value) };
@@ -122,11 +123,11 @@ fn lines(data: &[u8]) {
     let mut input = BufReader::with_capacity(16, data);
     let mut joined = Vec::new();
     loop {
-        let chunk = read_chunk(&mut input).expect("memory reads");
+        let chunk = Framing::default().read_chunk(&mut input).expect("memory reads");
         if chunk.is_empty() {
             break;
         }
-        for line in chunk {
+        for line in chunk.into_iter().flatten() {
             assert!(!line.contains(&b'\n'));
             joined.extend_from_slice(&line);
             joined.push(b'\n');
@@ -154,7 +155,7 @@ fn numbers(data: &[u8]) {
 }
 
 fn seeds() -> Vec<(String, Vec<u8>)> {
-    let seeds: [(&str, &[u8]); 12] = [
+    let seeds: [(&str, &[u8]); 13] = [
         ("format", b"\x00%t/%p@%o %k %v %h %T %d%%\\n\\t\\0\\\\"),
         ("format-wrong", b"\x00100% of %x"),
         ("separator", b"\x01:\0key:value:more"),
@@ -162,6 +163,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         ("separator-none", b"\x01\0a line"),
         ("json", br#"2{"key":"k","value":{"a":1},"headers":{"h":"1","n":null},"timestamp":7,"topic":"x"}"#),
         ("json-list", b"\x02[1]"),
+        ("json-bytes", b"\x02{\"value_base64\":\"/wA=\",\"headers\":[{\"name_base64\":\"/g==\",\"value\":null}]}"),
         ("time", b"\x032015-05-17T12:00:00.250+02:00"),
         ("age", b"\x03-15m"),
         ("lines", b"\x04one\n\nthree\r\nfour"),

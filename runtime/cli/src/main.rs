@@ -6,11 +6,14 @@ mod commands;
 mod connect;
 mod console;
 mod dev;
+mod ending;
 mod fixtures;
 mod format;
 #[cfg(test)]
 mod formats_tests;
+mod framing;
 mod json;
+mod json_line;
 mod manifest;
 mod plugin_crate;
 mod problem;

@@ -1,9 +1,9 @@
 //! Records on their way to stdout: as values, by a format string, or as JSON.
 
 use millstream_protocol::Row;
-use serde_json::{Map, Value, json};
 
-use crate::format::text;
+use crate::framing::Framing;
+use crate::json_line;
 use crate::problem::Problem;
 
 /// Where a record lies.
@@ -16,8 +16,17 @@ pub(crate) struct Place<'a> {
 /// How a record is written, parsed once.
 #[derive(Clone, Debug)]
 pub(crate) enum Style {
-    Format(Vec<Piece>),
+    Format(Layout),
     Json,
+}
+
+/// A format string, and what goes around it.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pieces: Vec<Piece>,
+    pub(crate) framing: Framing,
+    /// Stands for a key or a value that is absent.
+    pub(crate) null: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,34 +87,40 @@ impl Style {
         if !plain.is_empty() {
             pieces.push(Piece::Text(plain));
         }
-        Ok(Style::Format(pieces))
+        Ok(Style::Format(Layout { pieces, framing: Framing::default(), null: Vec::new() }))
     }
 
-    /// Appends a record and its line end to `out`.
+    /// Appends a record and its end to `out`.
     pub(crate) fn write(&self, place: Place<'_>, row: &Row<'_>, out: &mut Vec<u8>) {
         match self {
             Style::Json => {
-                serde_json::to_writer(&mut *out, &to_json(place, row)).expect("writing to memory can't fail");
+                json_line::encode(place, row, out);
+                out.push(b'\n');
             }
-            Style::Format(pieces) => {
-                for piece in pieces {
-                    write_piece(piece, place, row, out);
-                }
-            }
+            Style::Format(layout) => layout.framing.write(out, |out| layout.write(place, row, out)),
         }
-        out.push(b'\n');
     }
 }
 
-fn write_piece(piece: &Piece, place: Place<'_>, row: &Row<'_>, out: &mut Vec<u8>) {
+impl Layout {
+    /// `None`: it is the value alone, and there is none.
+    fn write(&self, place: Place<'_>, row: &Row<'_>, out: &mut Vec<u8>) -> Option<()> {
+        for piece in &self.pieces {
+            write_piece(piece, place, (row, &self.null), out);
+        }
+        (row.value.is_some() || self.pieces != [Piece::Value]).then_some(())
+    }
+}
+
+fn write_piece(piece: &Piece, place: Place<'_>, (row, null): (&Row<'_>, &[u8]), out: &mut Vec<u8>) {
     match piece {
         Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
         Piece::Topic => out.extend_from_slice(place.topic.as_bytes()),
         Piece::Partition => out.extend_from_slice(place.partition.to_string().as_bytes()),
         Piece::Offset => out.extend_from_slice(row.offset.to_string().as_bytes()),
         // Bytes as they are: what goes to a pipe is not ours to change.
-        Piece::Key => out.extend_from_slice(row.key.unwrap_or_default()),
-        Piece::Value => out.extend_from_slice(row.value.unwrap_or_default()),
+        Piece::Key => out.extend_from_slice(row.key.unwrap_or(null)),
+        Piece::Value => out.extend_from_slice(row.value.unwrap_or(null)),
         Piece::Headers => {
             for (i, (name, value)) in row.headers.iter().enumerate() {
                 out.extend_from_slice(if i > 0 { b"," } else { b"" });
@@ -117,18 +132,6 @@ fn write_piece(piece: &Piece, place: Place<'_>, row: &Row<'_>, out: &mut Vec<u8>
         Piece::Timestamp => out.extend_from_slice(row.timestamp.to_string().as_bytes()),
         Piece::Time => out.extend_from_slice(crate::format::timestamp(row.timestamp).as_bytes()),
     }
-}
-
-/// One object per record. Bytes that are not UTF-8 are shown with replacement characters; of headers
-/// with the same name the last one counts.
-fn to_json(place: Place<'_>, row: &Row<'_>) -> Value {
-    let part = |part: Option<&[u8]>| part.map_or(Value::Null, |part| Value::String(text(part).into_owned()));
-    let headers: Map<String, Value> =
-        row.headers.iter().map(|(name, value)| (text(name).into_owned(), part(value))).collect();
-    json!({
-        "topic": place.topic, "partition": place.partition, "offset": row.offset, "timestamp": row.timestamp,
-        "key": part(row.key), "value": part(row.value), "headers": headers,
-    })
 }
 
 #[cfg(test)]
@@ -160,8 +163,8 @@ mod tests {
     fn json() {
         check(
             &Style::Json,
-            "{\"headers\":{\"a\":\"1\",\"b\":null},\"key\":\"k\",\"offset\":17,\"partition\":2,\
-             \"timestamp\":1431864000250,\"topic\":\"orders\",\"value\":\"v%\"}\n",
+            "{\"topic\":\"orders\",\"partition\":2,\"offset\":17,\"timestamp\":1431864000250,\"key\":\"k\",\"value\":\"v%\",\
+             \"headers\":[{\"name\":\"a\",\"value\":\"1\"},{\"name\":\"b\",\"value\":null}]}\n",
         );
     }
 }

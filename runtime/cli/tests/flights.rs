@@ -58,7 +58,7 @@ fn every_flight_arrives_and_every_output_leads_back() {
     let mut origins = std::collections::HashSet::new();
     for record in &delayed {
         *by_origin.entry(record["key"].as_str().unwrap().to_owned()).or_default() += 1;
-        let origin = record["headers"]["ms-origin"].as_str().unwrap();
+        let origin = support::header(record, "ms-origin");
         assert_eq!(input[origin], record["value"].as_str().unwrap(), "{origin}");
         assert!(origins.insert(origin.to_owned()), "{origin} has one output");
     }

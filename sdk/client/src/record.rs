@@ -47,6 +47,13 @@ impl Record {
         self
     }
 
+    /// Adds a header without a value.
+    #[must_use]
+    pub fn null_header(mut self, name: impl Into<Bytes>) -> Self {
+        self.headers.push((name.into(), None));
+        self
+    }
+
     /// Milliseconds since the epoch; without it, the time of sending.
     #[must_use]
     pub fn timestamp(mut self, ms: i64) -> Self {

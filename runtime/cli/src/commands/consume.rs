@@ -3,15 +3,17 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
-use millstream_client::{Batch, Client};
+use millstream_client::{Batch, Client, Consumer};
 
 use crate::args::Context;
 use crate::commands::block_on;
-use crate::commands::serve::stop_signal;
 use crate::connect::ServerArgs;
+use crate::ending::Ending;
+use crate::framing::Framing;
+use crate::problem::{Exit, Problem};
 use crate::records::{Place, Style};
 use crate::start::Start;
 use crate::table::Format;
@@ -19,13 +21,18 @@ use crate::table::Format;
 /// With a group and without `--follow`: nothing more came for so long.
 const GROUP_IDLE: Duration = Duration::from_millis(1_000);
 
+/// A write that was begun may end within this time when the command is told to end.
+const WRITE_GRACE: Duration = Duration::from_millis(100);
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream consume web-errors --max 5
   millstream consume access-log --from 2015-05-17T12:00Z --format '%t/%p@%o %k %v'
   millstream consume orders --follow --output json | jq .value
   millstream consume orders --group billing --follow
+  millstream consume pages --delimiter '\\0' | xargs -0 -n 1 wc -c
 
+--output json: one object a line; bytes that are no text are \"key_base64\", \"value_base64\"; produce --json takes it.
 Format: %t topic, %p partition, %o offset, %k key, %v value, %h headers, %T timestamp (ms), %d time, %% a `%`;
 \\n \\t \\0 \\\\.")]
 pub(crate) struct Args {
@@ -50,6 +57,12 @@ pub(crate) struct Args {
     /// How a record is written
     #[arg(long, default_value = "%v", value_name = "FORMAT")]
     format: String,
+    /// What ends a record: a text with \\n \\r \\t \\0 \\xHH in it, or `length`: four bytes before it, big-endian
+    #[arg(short = 'D', long, default_value = "\\n", value_name = "TEXT")]
+    delimiter: Framing,
+    /// Stands for a key or a value that is absent [default: nothing]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    null: String,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -65,26 +78,42 @@ struct Printer {
     buffer: Vec<u8>,
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Printed {
+    All,
+    /// Up to the record that was asked for last.
+    Enough,
+    /// The command was told to end while the reader of its output let it wait.
+    Cut,
+}
+
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    let style = if context.format == Format::Json { Style::Json } else { Style::parse(&args.format)? };
+    let style = if context.format == Format::Json { Style::Json } else { args.style()? };
     let printer = Printer { style, left: args.max.unwrap_or(u64::MAX), started: false, next: 0, buffer: Vec::new() };
     if args.max == Some(0) {
         return Ok(());
     }
     block_on(async {
-        let mut stop = Box::pin(stop_signal());
-        let consume = async {
-            let client = args.server.connect().await?.client;
-            match args.group.clone() {
-                Some(group) => consume_as_member(&client, &group, &args, printer).await,
-                None => consume_alone(&client, &args, printer).await,
-            }
-        };
-        tokio::select! {
-            outcome = consume => outcome,
-            signal = &mut stop => signal,
+        let mut ending = Ending::new()?;
+        let Some(server) = ending.unless(args.server.connect()).await else { return Ok(()) };
+        let client = server?.client;
+        match &args.group {
+            Some(group) => consume_as_member(&client, group, &args, printer, &mut ending).await,
+            None => consume_alone(&client, &args, printer, &mut ending).await,
         }
     })
+}
+
+impl Args {
+    fn style(&self) -> Result<Style, Problem> {
+        let mut style = Style::parse(&self.format)?;
+        if let Style::Format(layout) = &mut style {
+            layout.framing = self.delimiter.clone();
+            layout.null = self.null.clone().into_bytes();
+        }
+        Ok(style)
+    }
 }
 
 fn start(args: &Args) -> millstream_client::Start {
@@ -95,7 +124,7 @@ fn start(args: &Args) -> millstream_client::Start {
     }
 }
 
-async fn consume_alone(client: &Client, args: &Args, mut printer: Printer) -> Result<()> {
+async fn consume_alone(client: &Client, args: &Args, mut printer: Printer, ending: &mut Ending) -> Result<()> {
     let mut readers = Vec::new();
     for topic in &args.topics {
         let mut reader = client.reader(topic).from(start(args));
@@ -105,13 +134,14 @@ async fn consume_alone(client: &Client, args: &Args, mut printer: Printer) -> Re
         if !args.follow {
             reader = reader.to_end();
         }
-        readers.push(Box::pin(reader.open().await?.into_stream()));
+        let Some(reader) = ending.unless(reader.open()).await else { return Ok(()) };
+        readers.push(Box::pin(reader?.into_stream()));
     }
     let mut batches: SelectAll<_> = select_all(readers);
-    while let Some(batch) = batches.next().await {
+    while let Some(batch) = ending.unless(batches.next()).await.flatten() {
         match batch {
             Ok(batch) => {
-                if printer.print(&batch)? {
+                if printer.print(&batch, ending).await? != Printed::All {
                     return Ok(());
                 }
             }
@@ -123,21 +153,49 @@ async fn consume_alone(client: &Client, args: &Args, mut printer: Printer) -> Re
     Ok(())
 }
 
-async fn consume_as_member(client: &Client, group: &str, args: &Args, mut printer: Printer) -> Result<()> {
+/// However it ends, it leaves the group: what it printed is committed then, and what it did not print is not.
+async fn consume_as_member(
+    client: &Client,
+    group: &str,
+    args: &Args,
+    printer: Printer,
+    ending: &mut Ending,
+) -> Result<()> {
     let from = args.from.map_or(millstream_client::Start::Earliest, Into::into);
-    let mut consumer = client.consumer(group).topics(args.topics.clone()).from(from).subscribe().await?;
+    let joining = client.consumer(group).topics(args.topics.clone()).from(from).subscribe();
+    let Some(consumer) = ending.in_time(joining).await else { return Ok(()) };
+    let mut consumer = consumer?;
+    let outcome = read_as_member(&mut consumer, args.follow, printer, ending).await;
+    let left = ending.in_time(consumer.close()).await;
+    outcome?;
+    match left {
+        Some(left) => Ok(left?),
+        None => {
+            Err(Problem::new(Exit::Unavailable, format!("the broker did not answer that this left group `{group}`"))
+                .help("others get its partitions when its session has run out, in ten seconds")
+                .into())
+        }
+    }
+}
+
+async fn read_as_member(
+    consumer: &mut Consumer,
+    follow: bool,
+    mut printer: Printer,
+    ending: &mut Ending,
+) -> Result<()> {
     loop {
-        let next = if args.follow {
-            consumer.next().await
+        let next = if follow {
+            ending.unless(consumer.next()).await
         } else {
             // What the other members hold is not ours to wait for.
-            match tokio::time::timeout(GROUP_IDLE, consumer.next()).await {
-                Ok(next) => next,
-                Err(_) if consumer.assignment().is_empty() && !printer.started => continue,
-                Err(_) => break,
+            match ending.unless(tokio::time::timeout(GROUP_IDLE, consumer.next())).await {
+                Some(Ok(next)) => Some(next),
+                Some(Err(_)) if consumer.assignment().is_empty() && !printer.started => continue,
+                Some(Err(_)) | None => None,
             }
         };
-        let Some(batch) = next else { break };
+        let Some(batch) = next.flatten() else { return Ok(()) };
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) if error.is_retriable() => {
@@ -146,24 +204,31 @@ async fn consume_as_member(client: &Client, group: &str, args: &Args, mut printe
             }
             Err(error) => return Err(error.into()),
         };
-        if printer.print(&batch)? {
-            consumer.close().await?;
-            // Only what was printed counts as read; committing would take the rest of the batch too.
-            let next = (batch.partition(), printer.next);
-            return Ok(client.admin().set_offsets(group, batch.topic(), &[next]).await?);
-        }
+        let printed = printer.print(&batch, ending).await?;
         // After printing: a crash in between prints again, and loses nothing.
-        consumer.commit().await?;
+        let commit = async {
+            match printed {
+                Printed::All => consumer.commit().await,
+                Printed::Enough => consumer.commit_before(batch.topic(), batch.partition(), printer.next).await,
+                Printed::Cut => Ok(()),
+            }
+        };
+        let Some(committed) = ending.in_time(commit).await else {
+            let late = Problem::new(Exit::Unavailable, "the broker did not answer the commit of what was printed last");
+            return Err(late.help("the next reader of the group may get it again").into());
+        };
+        committed?;
+        if printed != Printed::All {
+            return Ok(());
+        }
     }
-    consumer.close().await?;
-    Ok(())
 }
 
 impl Printer {
-    /// Writes a batch; whether that was enough.
-    fn print(&mut self, batch: &Batch) -> Result<bool> {
+    async fn print(&mut self, batch: &Batch, ending: &mut Ending) -> Result<Printed> {
         let place = Place { topic: batch.topic(), partition: batch.partition() };
-        self.buffer.clear();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
         self.started = true;
         for row in batch.columns().rows() {
             if self.left == 0 {
@@ -171,11 +236,24 @@ impl Printer {
             }
             self.left -= 1;
             self.next = row.offset + 1;
-            self.style.write(place, &row, &mut self.buffer);
+            self.style.write(place, &row, &mut buffer);
         }
-        let mut out = std::io::stdout().lock();
-        out.write_all(&self.buffer)?;
-        out.flush()?;
-        Ok(self.left == 0)
+        // A reader that does not read keeps this waiting; signals are heard meanwhile.
+        let mut write = tokio::task::spawn_blocking(move || {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&buffer)?;
+            out.flush()?;
+            std::io::Result::Ok(buffer)
+        });
+        let written = match ending.unless(&mut write).await {
+            Some(written) => written,
+            // What its reader has may be committed: only a reader that does not read is not waited for.
+            None => match tokio::time::timeout(WRITE_GRACE, write).await {
+                Ok(written) => written,
+                Err(_) => return Ok(Printed::Cut),
+            },
+        };
+        self.buffer = written.context("writing to stdout")??;
+        Ok(if self.left == 0 { Printed::Enough } else { Printed::All })
     }
 }

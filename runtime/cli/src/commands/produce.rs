@@ -1,41 +1,52 @@
-//! `produce`: each line of standard input becomes a record.
+//! `produce`: each line of standard input becomes a record; other ends of records are `framing`'s.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufReader, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 use millstream_client::{Client, Compression, Producer, Receipt, Record};
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::args::Context;
 use crate::commands::block_on;
 use crate::connect::ServerArgs;
 use crate::format::{bytes, count, duration, plural};
+use crate::framing::{CHUNK_FRAMES, Frame, Framing};
+use crate::json_line;
 use crate::problem::Problem;
 
-/// Lines handed over at once.
-const CHUNK_LINES: usize = 512;
 /// Chunks read ahead of the producer.
 const CHUNKS_AHEAD: usize = 8;
-/// Longest line, bytes: far more than a record may have.
-const LINE_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   zcat access.log.gz | millstream produce access-log
   echo 'o-17:{\"net\":100}' | millstream produce orders --key-separator :
-  millstream consume orders --output json | millstream produce orders-copy --json")]
+  millstream produce orders --key o-17 < order.json --delimiter '\\0'
+  millstream consume orders --output json | millstream produce orders-copy --json
+
+What --json takes, a line: {\"key\":\"k\",\"value\":\"text\",\"headers\":[{\"name\":\"n\",\"value\":\"v\"}],\"timestamp\":1431864000250}.
+Every part may be missing or null; bytes that are no text are \"key_base64\", \"value_base64\"; a value that is no string
+is sent as its JSON text.")]
 pub(crate) struct Args {
     topic: String,
     /// What separates the key from the value; a line without it has no key
     #[arg(short, long, value_name = "TEXT", conflicts_with = "json")]
     key_separator: Option<String>,
-    /// Lines are objects: key, value, headers, timestamp, partition (as `consume --output json` prints them)
+    /// Key of every record
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["json", "key_separator"])]
+    key: Option<String>,
+    /// Lines are objects: key, value, headers, timestamp (as `consume --output json` prints them)
     #[arg(long)]
     json: bool,
+    /// Put each record into the partition that its line names
+    #[arg(long, requires = "json", conflicts_with = "partition")]
+    keep_partitions: bool,
+    /// What ends a record: a text with \\n \\r \\t \\0 \\xHH in it, or `length`: four bytes before it, big-endian
+    #[arg(short = 'D', long, default_value = "\\n", value_name = "TEXT", conflicts_with = "json")]
+    delimiter: Framing,
     /// Header of every record; may be repeated
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -119,14 +130,14 @@ impl Tuning {
     }
 }
 
-/// Lines of standard input, without their ends, in chunks: whole ones from a fast reader, what there is
+/// Records of standard input, without their ends, in chunks: whole ones from a fast reader, what there is
 /// from a slow one. Bounded: a reader ahead of the broker waits.
-fn read_lines() -> mpsc::Receiver<std::io::Result<Vec<Vec<u8>>>> {
+fn read_frames(framing: Framing) -> mpsc::Receiver<std::io::Result<Vec<Frame>>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     std::thread::spawn(move || {
         let mut input = BufReader::with_capacity(256 * 1024, std::io::stdin().lock());
         loop {
-            let chunk = read_chunk(&mut input);
+            let chunk = framing.read_chunk(&mut input);
             let done = !matches!(&chunk, Ok(lines) if !lines.is_empty());
             let keep = match &chunk {
                 Ok(lines) => !lines.is_empty(),
@@ -140,44 +151,20 @@ fn read_lines() -> mpsc::Receiver<std::io::Result<Vec<Vec<u8>>>> {
     receiver
 }
 
-/// Up to [`CHUNK_LINES`] lines; fewer when reading on would wait. Empty at the end.
-pub(crate) fn read_chunk(input: &mut BufReader<impl std::io::Read>) -> std::io::Result<Vec<Vec<u8>>> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = Vec::new();
-        let limit = LINE_BYTES_MAX as u64 + 1;
-        std::io::Read::take(&mut *input, limit).read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Ok(lines);
-        }
-        if line.len() > LINE_BYTES_MAX {
-            let what = format!("a line has more than {LINE_BYTES_MAX} bytes");
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
-        }
-        if line.ends_with(b"\n") {
-            line.pop();
-        }
-        lines.push(line);
-        if lines.len() >= CHUNK_LINES || !input.buffer().contains(&b'\n') {
-            return Ok(lines);
-        }
-    }
-}
-
 impl Args {
     /// Sends the lines of standard input; how many, and their bytes.
     async fn feed(&self, producer: &Producer, bar: &ProgressBar, start: Instant) -> Result<(u64, u64)> {
         let (mut lines, mut size) = (0_u64, 0_u64);
-        let mut chunks = read_lines();
+        let mut chunks = read_frames(self.delimiter.clone());
         // A receipt of each chunk, to notice early that nothing gets through any more.
         let mut open: VecDeque<Receipt> = VecDeque::new();
         while let Some(chunk) = chunks.recv().await {
             for line in chunk? {
                 lines += 1;
-                size += line.len() as u64;
+                size += line.as_ref().map_or(0, Vec::len) as u64;
                 let record = self.record(line).map_err(|problem| wrong_line(problem, lines))?;
                 let receipt = producer.send(record).await.with_context(|| format!("line {lines}"))?;
-                if lines.is_multiple_of(CHUNK_LINES as u64) {
+                if lines.is_multiple_of(CHUNK_FRAMES as u64) {
                     open.push_back(receipt);
                 }
             }
@@ -195,8 +182,15 @@ impl Args {
     ///
     /// # Errors
     /// With `--json`, what is not an object.
-    pub(crate) fn record(&self, line: Vec<u8>) -> Result<Record, Problem> {
-        let mut record = if self.json { from_json(&line)? } else { self.split(line) };
+    pub(crate) fn record(&self, line: Frame) -> Result<Record, Problem> {
+        let mut record = match line {
+            Some(line) if self.json => json_line::decode(&line, self.keep_partitions)?,
+            Some(line) => self.split(line),
+            None => Record::default(),
+        };
+        if let Some(key) = &self.key {
+            record = record.key(key.clone());
+        }
         for (name, value) in &self.headers {
             record = record.header(name.clone(), value.clone());
         }
@@ -231,66 +225,5 @@ fn wrong_line(problem: Problem, line: u64) -> Problem {
     match (&problem.help, line) {
         (None, 2..) => problem.help("the lines before it were sent: correct it and go on from there"),
         _ => problem,
-    }
-}
-
-/// A line of `--json`. A value that is no string is sent as its JSON text.
-fn from_json(line: &[u8]) -> Result<Record, Problem> {
-    let object: Value = serde_json::from_slice(line).map_err(|error| Problem::refused(format!("not JSON: {error}")))?;
-    let Value::Object(fields) = object else {
-        return Err(Problem::refused("not a JSON object").help("for plain values leave --json out"));
-    };
-    let text = |value: &Value| match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    };
-    let value = fields.get("value").and_then(text);
-    let mut record = value.map_or_else(Record::default, Record::new);
-    if let Some(key) = fields.get("key").and_then(text) {
-        record = record.key(key);
-    }
-    if let Some(Value::Object(headers)) = fields.get("headers") {
-        for (name, value) in headers {
-            record = record.header(name.clone(), text(value).unwrap_or_default());
-        }
-    }
-    if let Some(timestamp) = fields.get("timestamp").and_then(Value::as_i64) {
-        record = record.timestamp(timestamp);
-    }
-    Ok(record)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_as_they_come() {
-        let check = |text: &[u8], expected: &[&[u8]]| {
-            let mut input = BufReader::new(text);
-            let mut lines = Vec::new();
-            loop {
-                let chunk = read_chunk(&mut input).unwrap();
-                if chunk.is_empty() {
-                    break;
-                }
-                lines.extend(chunk);
-            }
-            assert_eq!(lines, expected);
-        };
-        check(b"a\nb\n", &[b"a", b"b"]);
-        check(b"a\n\nb", &[b"a", b"", b"b"]);
-        check(b"\xff\r\n", &[b"\xff\r"]);
-        check(b"", &[]);
-    }
-
-    #[test]
-    fn json_lines_become_records() {
-        let line = br#"{"key":"k","value":{"a":1},"headers":{"h":"1"},"timestamp":7,"topic":"x"}"#;
-        let expected = Record::new(r#"{"a":1}"#).key("k").header("h", "1").timestamp(7);
-        assert_eq!(from_json(line).unwrap(), expected);
-        assert_eq!(from_json(br#"{"key":"k","value":null}"#).unwrap(), Record::tombstone("k"));
-        assert_eq!(from_json(b"[1]").unwrap_err().to_string(), "not a JSON object");
     }
 }

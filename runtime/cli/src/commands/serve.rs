@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use millstream_broker::{Broker, Config, HttpDoor, LogFormat};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Context;
 use crate::commands::block_on;
 use crate::console::Console;
+use crate::ending::StopSignals;
 use crate::problem::{Exit, Problem};
 
 #[derive(Debug, clap::Args)]
@@ -89,31 +89,6 @@ impl Args {
         }
         let text = std::fs::read_to_string(self.config.as_ref()?).ok()?;
         serde_yaml::from_str::<Peek>(&text).ok()?.log_format
-    }
-}
-
-/// Waits for SIGINT (ctrl-c) or SIGTERM.
-pub(crate) async fn stop_signal() -> Result<()> {
-    StopSignals::new()?.next().await;
-    Ok(())
-}
-
-/// SIGINT (ctrl-c) and SIGTERM from now on: none is missed between two waits.
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl StopSignals {
-    fn new() -> Result<Self> {
-        Ok(StopSignals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

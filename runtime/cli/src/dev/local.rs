@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result};
 use millstream_broker::{Broker, Config};
 
 use super::Options;
-use crate::commands::serve::{refused, say_where_http_is, stop_signal};
+use crate::commands::serve::{refused, say_where_http_is};
 use crate::connect::{Server, ServerArgs};
 use crate::console::Console;
+use crate::ending::stop_signal;
 use crate::problem::Problem;
 
 /// How long what is in flight may take at the end.

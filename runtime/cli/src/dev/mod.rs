@@ -19,8 +19,8 @@ use std::time::Duration;
 use anyhow::Result;
 use millstream_broker::HttpDoor;
 
-use crate::commands::serve::stop_signal;
 use crate::console::Console;
+use crate::ending::{stdout_closed, stop_signal};
 use crate::manifest::Project;
 use local::Local;
 use session::Session;
@@ -62,6 +62,7 @@ pub(crate) async fn run(options: Options, console: Console) -> Result<()> {
     let result = tokio::select! {
         result = Box::pin(session.run()) => result,
         signal = stop_signal() => signal,
+        () = stdout_closed() => Ok(()),
     };
     console.clear_status();
     if result.is_ok() {

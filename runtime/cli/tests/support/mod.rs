@@ -289,6 +289,13 @@ impl Drop for Server {
     }
 }
 
+/// The text of a header of a record as `consume --output json` prints it; the last one of that name.
+pub(crate) fn header<'a>(record: &'a serde_json::Value, name: &str) -> &'a str {
+    let headers = record["headers"].as_array().unwrap();
+    let found = headers.iter().rfind(|header| header["name"] == name);
+    found.and_then(|header| header["value"].as_str()).unwrap_or_else(|| panic!("no header {name}: {record}"))
+}
+
 /// A running `produce`.
 pub(crate) struct Producer {
     child: Child,

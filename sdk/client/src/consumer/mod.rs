@@ -320,6 +320,20 @@ impl Consumer {
         Ok(())
     }
 
+    /// Commits everything handed out so far, but of this partition only what lies before `offset`: for a consumer that
+    /// ends in the middle of a batch. The rest of the batch is for whoever reads the partition next, not for this one.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`].
+    pub async fn commit_before(&mut self, topic: &str, partition: u32, offset: i64) -> Result<(), Error> {
+        let mut cursors = self.feed.cursors().iter();
+        let found = cursors.find(|(key, cursor)| &*cursor.topic == topic && key.partition.0 == partition);
+        if let Some(next) = found.and_then(|(key, _)| self.delivered.get_mut(key)) {
+            *next = offset.min(*next);
+        }
+        self.commit().await
+    }
+
     /// What is being read now: topic and partition.
     pub fn assignment(&self) -> Vec<(String, u32)> {
         self.feed.cursors().iter().map(|(key, cursor)| (cursor.topic.to_string(), key.partition.0)).collect()

@@ -8,6 +8,7 @@ use millstream_protocol::message::{LogLine, PipelineLogs};
 use crate::args::Context;
 use crate::commands::block_on;
 use crate::connect::ServerArgs;
+use crate::ending::stdout_closed;
 use crate::format::timestamp;
 use crate::json;
 use crate::table::{Format, print_line};
@@ -31,7 +32,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    block_on(async {
+    let print_all = async {
         let server = args.server.connect().await?;
         let mut after = 0;
         loop {
@@ -48,6 +49,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
+        }
+    };
+    block_on(async {
+        tokio::select! {
+            result = print_all => result,
+            () = stdout_closed() => Ok(()),
         }
     })
 }
