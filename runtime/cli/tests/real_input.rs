@@ -184,7 +184,7 @@ fn a_swap_in_the_middle_loses_and_repeats_nothing() {
         .records("access-log-bad")
         .iter()
         .filter(|letter| {
-            let header = |name: &str| support::header(&letter, name).parse::<i64>().unwrap();
+            let header = |name: &str| support::header(letter, name).parse::<i64>().unwrap();
             header("ms-origin-offset") < boundary[&(header("ms-origin-partition") as u64)]
         })
         .count() as i64;

@@ -1,172 +1,129 @@
-//! JSON bytes to CEL values and back, strings borrowed where they need no unescaping.
+//! JSON bytes to CEL values and back, strings borrowed where they need no unescaping. What is JSON is `scan`'s to say.
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
+use std::collections::HashMap;
 
-use cel::common::types::{
-    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt,
-};
+use cel::common::types::{CelBool, CelBytes, CelList, CelMap, CelMapKey, CelNull, CelString};
 use cel::common::value::Val;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// So many names are looked at one by one.
-const FIELDS_FEW: usize = 4;
+use super::number::{Digits, Number};
+use super::scan::{self, Found, Mistake, Scan};
 
 /// The value as a document: JSON when it is JSON, else a string, else bytes.
-pub(super) fn read(bytes: &[u8]) -> Box<dyn Val + '_> {
-    read_with(bytes, Parse { fields: None })
+///
+/// # Errors
+/// It is JSON that has no meaning: a name is there twice, or a string is no text.
+pub(super) fn read(bytes: &[u8]) -> Result<Box<dyn Val + '_>, Mistake> {
+    match scan::check(bytes) {
+        Ok(()) => value(&mut Scan { bytes, at: 0 }),
+        Err(_) => Ok(plain(bytes)),
+    }
 }
 
 /// As [`read`], but of an object only the named fields are kept.
-pub(super) fn read_fields<'v>(bytes: &'v [u8], fields: &BTreeSet<String>) -> Box<dyn Val + 'v> {
-    read_with(bytes, Parse { fields: Some(fields) })
+pub(super) fn read_fields<'v>(bytes: &'v [u8], names: &[Box<str>]) -> Result<Box<dyn Val + 'v>, Mistake> {
+    let mut found = Found::default();
+    match scan::fields(bytes, names, &mut found) {
+        Ok(true) => {}
+        Ok(false) => return value(&mut Scan { bytes, at: 0 }),
+        Err(_) => return Ok(plain(bytes)),
+    }
+    if let Some((number, at)) = found.twice {
+        return Err(twice(&names[number], at));
+    }
+    let mut map: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> = HashMap::with_capacity(names.len());
+    for (name, span) in names.iter().zip(found.spans) {
+        if let Some(span) = span {
+            let value = value(&mut Scan { bytes, at: span.start })?;
+            map.insert(CelMapKey::from(name.to_string()), value);
+        }
+    }
+    Ok(Box::new(CelMap::from(map)))
 }
 
-/// A field of an object.
-pub(super) fn field<'v>(value: &'v (dyn Val + 'v), name: &'v str) -> Option<&'v (dyn Val + 'v)> {
-    let found = value.downcast_ref::<CelMap<'v>>()?.inner().get(&CelMapKey::from(name))?;
-    Some(found.as_ref())
-}
-
-pub(super) fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
-}
-
-fn read_with<'v>(bytes: &'v [u8], parse: Parse<'_>) -> Box<dyn Val + 'v> {
-    // Checked as a whole, text costs less than in its parts. Bytes that are no text may stand in parts that are skipped.
+/// What is no JSON.
+fn plain(bytes: &[u8]) -> Box<dyn Val + '_> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => {
-            parsed(serde_json::Deserializer::from_str(text), parse).unwrap_or_else(|_| Box::new(CelString::from(text)))
-        }
-        Err(_) => parsed(serde_json::Deserializer::from_slice(bytes), parse)
-            .unwrap_or_else(|_| Box::new(CelBytes::from(bytes))),
+        Ok(text) => Box::new(CelString::from(text)),
+        Err(_) => Box::new(CelBytes::from(bytes)),
     }
 }
 
-fn parsed<'v, R: serde_json::de::Read<'v>>(
-    mut deserializer: serde_json::Deserializer<R>,
-    parse: Parse<'_>,
-) -> serde_json::Result<Box<dyn Val + 'v>> {
-    let value = parse.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
+pub(super) fn twice(name: &str, at: usize) -> Mistake {
+    Mistake { at, what: format!("the field `{name}` is there twice, the second time").into() }
 }
 
-#[derive(Clone, Copy)]
-struct Parse<'f> {
-    /// Of the outermost object, keep only these; `None` keeps all.
-    fields: Option<&'f BTreeSet<String>>,
-}
-
-impl Parse<'_> {
-    fn keeps(&self, name: &str) -> bool {
-        match self.fields {
-            None => true,
-            // The lengths alone tell most of a few names apart; a search of the set compares bytes.
-            Some(fields) if fields.len() <= FIELDS_FEW => fields.iter().any(|field| field == name),
-            Some(fields) => fields.contains(name),
-        }
+/// The value that begins here, of bytes that were scanned: as deep as that allows.
+fn value<'v>(scan: &mut Scan<'v>) -> Result<Box<dyn Val + 'v>, Mistake> {
+    scan.blanks();
+    let start = scan.at;
+    match scan.peek() {
+        Some(b'{') => return object(scan),
+        Some(b'[') => return list(scan),
+        _ => scan.value(0)?,
     }
-}
-
-impl<'de> DeserializeSeed<'de> for Parse<'_> {
-    type Value = Box<dyn Val + 'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Parse<'_> {
-    type Value = Box<dyn Val + 'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Box::new(CelNull))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Box::new(CelBool::from(value)))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Box::new(CelInt::from(value)))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(match i64::try_from(value) {
-            Ok(value) => Box::new(CelInt::from(value)),
-            Err(_) => Box::new(CelUInt::from(value)),
-        })
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Box::new(CelDouble::from(value)))
-    }
-
-    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
-        Ok(Box::new(CelString::from(value)))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Box::new(CelString::from(value.to_string())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Parse { fields: None })? {
-            list.push(item);
-        }
-        Ok(Box::new(CelList::from(list)))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut map: HashMap<CelMapKey<'de>, Box<dyn Val + 'de>> = HashMap::new();
-        while let Some(name) = entries.next_key_seed(Name)? {
-            if !self.keeps(&name) {
-                entries.next_value::<IgnoredAny>()?;
-                continue;
+    let raw = &scan.bytes[start..scan.at];
+    Ok(match raw {
+        b"null" => Box::new(CelNull),
+        b"true" => Box::new(CelBool::from(true)),
+        b"false" => Box::new(CelBool::from(false)),
+        [b'"', ..] => match scan::text(raw) {
+            Some(std::borrow::Cow::Borrowed(text)) => Box::new(CelString::from(text)),
+            Some(std::borrow::Cow::Owned(text)) => Box::new(CelString::from(text)),
+            None => return Err(Mistake { at: start, what: "a string that is no UTF-8".into() }),
+        },
+        number => {
+            let text = std::str::from_utf8(number).expect("digits are text");
+            match Number::read(text) {
+                Some(number) => number.into_val(),
+                None => Box::new(Digits(text.to_owned())),
             }
-            let value = entries.next_value_seed(Parse { fields: None })?;
-            let key = match name {
-                Cow::Borrowed(name) => CelMapKey::from(name),
-                Cow::Owned(name) => CelMapKey::from(name),
-            };
-            map.insert(key, value);
         }
-        Ok(Box::new(CelMap::from(map)))
-    }
+    })
 }
 
-/// A field name, borrowed unless it holds escapes.
-struct Name;
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+fn list<'v>(scan: &mut Scan<'v>) -> Result<Box<dyn Val + 'v>, Mistake> {
+    let mut items = Vec::new();
+    scan.at += 1;
+    loop {
+        scan.blanks();
+        match scan.peek() {
+            Some(b']') | None => break,
+            Some(b',') => scan.at += 1,
+            Some(_) => items.push(value(scan)?),
+        }
     }
+    scan.at += 1;
+    Ok(Box::new(CelList::from(items)))
 }
 
-impl<'de> Visitor<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field name")
+fn object<'v>(scan: &mut Scan<'v>) -> Result<Box<dyn Val + 'v>, Mistake> {
+    let mut map: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> = HashMap::new();
+    scan.at += 1;
+    loop {
+        scan.blanks();
+        match scan.peek() {
+            Some(b'}') | None => break,
+            Some(b',') => scan.at += 1,
+            Some(_) => {
+                let start = scan.at;
+                scan.string()?;
+                let name = scan::text(&scan.bytes[start..scan.at]);
+                let name = name.ok_or_else(|| Mistake { at: start, what: "a name that is no UTF-8".into() })?;
+                scan.blanks();
+                scan.at += 1;
+                let value = value(scan)?;
+                let key = match &name {
+                    std::borrow::Cow::Borrowed(name) => CelMapKey::from(*name),
+                    std::borrow::Cow::Owned(name) => CelMapKey::from(name.clone()),
+                };
+                if map.insert(key, value).is_some() {
+                    return Err(twice(&name, start));
+                }
+            }
+        }
     }
-
-    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(value.to_string()))
-    }
+    scan.at += 1;
+    Ok(Box::new(CelMap::from(map)))
 }
 
 /// Appends the value as JSON, the fields of maps sorted by name so that the same value is the same bytes.
@@ -175,12 +132,12 @@ pub(super) fn write(value: &dyn Val, out: &mut Vec<u8>) -> Result<(), String> {
         out.extend_from_slice(b"null");
     } else if let Some(value) = value.downcast_ref::<CelBool>() {
         out.extend_from_slice(if *value.inner() { b"true" } else { b"false" });
-    } else if let Some(value) = value.downcast_ref::<CelInt>() {
-        out.extend_from_slice(value.inner().to_string().as_bytes());
-    } else if let Some(value) = value.downcast_ref::<CelUInt>() {
-        out.extend_from_slice(value.inner().to_string().as_bytes());
-    } else if let Some(value) = value.downcast_ref::<CelDouble>() {
-        write_double(*value.inner(), out)?;
+    } else if let Some(number) = Number::of(value) {
+        if !number.write(out) {
+            return Err(format!("{} cannot be written as JSON", number.as_double()));
+        }
+    } else if let Some(digits) = value.downcast_ref::<Digits>() {
+        out.extend_from_slice(digits.0.as_bytes());
     } else if let Some(value) = value.downcast_ref::<CelString<'_>>() {
         write_text(value.inner(), out);
     } else if let Some(value) = value.downcast_ref::<CelList<'_>>() {
@@ -227,12 +184,4 @@ fn write_map(value: &CelMap<'_>, out: &mut Vec<u8>) -> Result<(), String> {
 
 fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("writing a string into memory does not fail");
-}
-
-fn write_double(value: f64, out: &mut Vec<u8>) -> Result<(), String> {
-    if !value.is_finite() {
-        return Err(format!("{value} cannot be written as JSON"));
-    }
-    serde_json::to_writer(out, &value).expect("writing a finite number into memory does not fail");
-    Ok(())
 }

@@ -1,23 +1,29 @@
 //! CEL expressions over one record: checked and compiled once when a pipeline is read, evaluated per
-//! record. The only files that name the CEL crate are in this folder. `json` turns values in and out,
-//! `scope` finds out which parts of a record an expression looks at, `depth`, `meter` and `cost` limit what it may take.
+//! record. The only files that name the CEL crate are in this folder. `scan` says what is JSON, `json` turns values in
+//! and out, `number` makes one kind of CEL's numbers, `scope` finds out which parts of a record an expression looks at,
+//! `fast` answers the plain ones without CEL, `depth`, `meter` and `cost` limit what the others may take.
 
 mod cost;
 mod depth;
+mod fast;
 mod json;
 mod meter;
+mod number;
+mod scan;
 mod scope;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use cel::common::types::{CelBool, CelBytes, CelInt, CelMap, CelMapKey, CelNull, CelString, CelUInt};
+use cel::common::types::{CelBool, CelBytes, CelInt, CelMap, CelMapKey, CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
-use cel::{Context, Env, ExecutionError, Program, Value};
+use cel::{Context, Env, ExecutionError, IdedExpr, Value};
 use millstream_protocol::columns::{Headers, Row};
 
+use fast::{Answer, Fast};
 use meter::Metered;
+use number::{Digits, Number};
 use scope::{Uses, ValueUse};
 
 pub use cost::{UNITS_BASE, UNITS_PER_BYTE, units_max};
@@ -35,7 +41,9 @@ const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
-    for extension in [cel::extensions::strings, cel::extensions::lists, cel::extensions::math, cost::extension] {
+    for extension in
+        [cel::extensions::strings, cel::extensions::lists, cel::extensions::math, cost::extension, number::extension]
+    {
         env.add_extension(extension).expect("the standard extensions do not conflict");
     }
     Arc::new(env)
@@ -44,11 +52,12 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
 /// A compiled expression.
 pub struct Expression {
     source: String,
-    program: Program,
+    program: IdedExpr,
     metered: Metered,
     uses: Uses,
-    /// It is `value.field` and nothing else.
-    field: Option<String>,
+    fast: Option<Fast>,
+    /// It is `value` and nothing else.
+    identity: bool,
 }
 
 impl fmt::Debug for Expression {
@@ -93,9 +102,16 @@ impl Expression {
         let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
         let uses = scope::analyse(&program, source)?;
         let place = |id| program.source_info().offset_for(id).map_or(0, |(start, _)| start as usize).min(source.len());
-        let metered = meter::meter(program.expression(), &place)?;
-        let field = scope::only_field(program.expression()).map(str::to_owned);
-        Ok(Expression { source: source.to_string(), program, metered, uses, field })
+        let promoted = number::promote(program.expression().clone());
+        let metered = meter::meter(&promoted, &place)?;
+        Ok(Expression {
+            source: source.to_string(),
+            fast: Fast::compile(program.expression()),
+            identity: scope::names_value(program.expression()),
+            program: promoted,
+            metered,
+            uses,
+        })
     }
 
     pub fn source(&self) -> &str {
@@ -107,6 +123,9 @@ impl Expression {
     /// # Errors
     /// A sentence about this record: a missing field, a type that does not fit.
     pub fn test(&self, row: &Row<'_>, origin: Origin<'_>) -> Result<bool, String> {
+        if let Some(Answer::Bool(truth)) = self.answer(row) {
+            return Ok(truth);
+        }
         self.evaluate(row, origin, |result| match result.downcast_ref::<CelBool>() {
             Some(answer) => Ok(*answer.inner()),
             None => Err(format!("`{}` gave {}, expected true or false", self.source, kind(result))),
@@ -114,11 +133,28 @@ impl Expression {
     }
 
     /// Evaluates to a value's bytes, appended to `out`: strings and bytes as they are, everything else as
-    /// JSON. `Ok(false)` and nothing appended: the result is null.
+    /// JSON. `Ok(false)` and nothing appended: the result is null. What is only passed on keeps its bytes: the whole
+    /// value, and a field that is a number.
     ///
     /// # Errors
     /// As [`Expression::test`].
     pub fn value(&self, row: &Row<'_>, origin: Origin<'_>, out: &mut Vec<u8>) -> Result<bool, String> {
+        if self.identity {
+            row.value.inspect(|value| out.extend_from_slice(value));
+            return Ok(row.value.is_some());
+        }
+        match self.answer(row) {
+            Some(Answer::Null) => return Ok(false),
+            Some(Answer::Text(text)) => {
+                out.extend_from_slice(text.as_bytes());
+                return Ok(true);
+            }
+            Some(Answer::Raw(raw) | Answer::Number(_, Some(raw))) => {
+                out.extend_from_slice(raw);
+                return Ok(true);
+            }
+            _ => {}
+        }
         self.evaluate(row, origin, |result| {
             if let Some(text) = result.downcast_ref::<CelString<'_>>() {
                 out.extend_from_slice(text.inner().as_bytes());
@@ -133,28 +169,42 @@ impl Expression {
         })
     }
 
-    /// Evaluates to a key's bytes, appended to `out`: a string, bytes, or an integer in decimal.
-    /// `Ok(false)`: null, no key.
+    /// Evaluates to a key's bytes, appended to `out`: a string, bytes, or a number's canonical text, which is the same
+    /// however the number is written. `Ok(false)`: null, no key.
     ///
     /// # Errors
     /// As [`Expression::test`].
     pub fn key(&self, row: &Row<'_>, origin: Origin<'_>, out: &mut Vec<u8>) -> Result<bool, String> {
+        match self.answer(row) {
+            Some(Answer::Null) => return Ok(false),
+            Some(Answer::Text(text)) => {
+                out.extend_from_slice(text.as_bytes());
+                return Ok(true);
+            }
+            Some(Answer::Number(number, _)) if number.write(out) => return Ok(true),
+            _ => {}
+        }
         self.evaluate(row, origin, |result| {
             if let Some(text) = result.downcast_ref::<CelString<'_>>() {
                 out.extend_from_slice(text.inner().as_bytes());
             } else if let Some(bytes) = result.downcast_ref::<CelBytes<'_>>() {
                 out.extend_from_slice(bytes.inner());
-            } else if let Some(number) = result.downcast_ref::<CelInt>() {
-                out.extend_from_slice(number.inner().to_string().as_bytes());
-            } else if let Some(number) = result.downcast_ref::<CelUInt>() {
-                out.extend_from_slice(number.inner().to_string().as_bytes());
+            } else if Number::of(result).is_some_and(|number| number.write(out)) {
+                return Ok(true);
+            } else if let Some(text) = result.downcast_ref::<Digits>().and_then(Digits::key) {
+                out.extend_from_slice(text.as_bytes());
             } else if result.downcast_ref::<CelNull>().is_some() {
                 return Ok(false);
             } else {
-                return Err(format!("`{}` gave {}, a key is a string or an integer", self.source, kind(result)));
+                return Err(format!("`{}` gave {}, a key is a string or a number", self.source, kind(result)));
             }
             Ok(true)
         })
+    }
+
+    /// Without CEL, where that is possible.
+    fn answer<'r>(&'r self, row: &Row<'r>) -> Option<Answer<'r>> {
+        self.fast.as_ref()?.run(row.value?)
     }
 
     fn evaluate<T>(
@@ -166,20 +216,15 @@ impl Expression {
         let value = match (&self.uses.value, row.value) {
             (ValueUse::None, _) => None,
             (_, None) => Some(Box::new(CelNull) as Box<dyn Val + '_>),
-            (ValueUse::Fields(fields), Some(bytes)) => Some(json::read_fields(bytes, fields)),
-            (ValueUse::Whole, Some(bytes)) => Some(json::read(bytes)),
+            (ValueUse::Fields(fields), Some(bytes)) => Some(self.read(json::read_fields(bytes, fields))?),
+            (ValueUse::Whole, Some(bytes)) => Some(self.read(json::read(bytes))?),
         };
-        let field = self.field.as_deref().zip(value.as_deref()).and_then(|(name, value)| json::field(value, name));
-        if let Some(found) = field {
-            // What is found needs no evaluation. Why something is not is the evaluation's to say.
-            return use_result(found).map_err(cut);
-        }
         let record = Record { row, origin, value, headers: self.uses.headers.then(|| header_map(row.headers)) };
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(&record);
         let bytes = row.value.map_or(0, <[u8]>::len) + row.key.map_or(0, <[u8]>::len) + record.header_bytes();
         if self.metered.plain && bytes <= UNCOUNTED_BYTES_MAX {
-            let result = Value::resolve_val(self.program.expression(), &context);
+            let result = Value::resolve_val(&self.program, &context);
             return self.finish(result, row, use_result);
         }
         cost::begin(units_max(bytes), Some(Arc::clone(&self.metered.patterns)));
@@ -188,6 +233,10 @@ impl Expression {
             return Err(self.too_much(bytes));
         }
         self.finish(result, row, use_result)
+    }
+
+    fn read<'v>(&self, read: Result<Box<dyn Val + 'v>, scan::Mistake>) -> Result<Box<dyn Val + 'v>, String> {
+        read.map_err(|mistake| cut(format!("`{}`: {mistake}", self.source)))
     }
 
     fn finish<T>(
@@ -216,16 +265,32 @@ impl Expression {
                 let asked = call.argument_types().first().map_or("value", String::as_str);
                 match row.value {
                     None => "the record has no value".into(),
-                    Some(bytes) if !json::is_json(bytes) => {
-                        format!("a field was asked of a {asked}, the value is not JSON")
-                    }
-                    Some(_) => format!("a field was asked of a {asked}"),
+                    Some(bytes) => match scan::check(bytes) {
+                        Ok(()) => format!("a field was asked of a {asked}"),
+                        // What begins as an object or a list was meant to be one.
+                        Err(mistake) if meant_as_json(bytes) => {
+                            format!("the value is not JSON: {mistake}")
+                        }
+                        Err(_) => format!("a field was asked of a {asked}, the value is not JSON"),
+                    },
                 }
             }
+            ExecutionError::NoSuchOverload(call) if number::is_about_digits(call.argument_types()) => {
+                "a number of more than 64 bits, or beyond the range of numbers, is carried and not calculated with: \
+                 double(…) makes it a fraction"
+                    .into()
+            }
+            ExecutionError::FunctionError { message, .. } => message.clone(),
             other => other.to_string(),
         };
         format!("`{}`: {about}", self.source)
     }
+}
+
+/// A text that is none of these is a line of something else.
+fn meant_as_json(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii_start();
+    bytes.starts_with(b"{") || bytes.starts_with(b"[") || bytes.starts_with(b"\xef\xbb\xbf")
 }
 
 fn cut(mut message: String) -> String {

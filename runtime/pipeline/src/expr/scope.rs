@@ -1,7 +1,6 @@
 //! Walks a compiled expression: refuses names that do not exist, and finds which parts of a record it
 //! needs, so that a record is parsed no further than that.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cel::common::ast::{EntryExpr, Expr, LiteralValue};
@@ -14,7 +13,7 @@ use super::{CompileError, ENV, VARIABLES};
 pub(super) enum ValueUse {
     None,
     /// Only these fields of the object it is.
-    Fields(BTreeSet<String>),
+    Fields(Vec<Box<str>>),
     Whole,
 }
 
@@ -68,13 +67,8 @@ pub(super) fn analyse(program: &Program, source: &str) -> Result<Uses, CompileEr
     }
 }
 
-/// The field's name, of an expression that is `value.field`.
-pub(super) fn only_field(node: &IdedExpr) -> Option<&str> {
-    let Expr::Select(select) = &node.expr else { return None };
-    (names_value(&select.operand) && !select.test).then_some(&select.field)
-}
-
-fn names_value(node: &IdedExpr) -> bool {
+/// Whether the expression is the record's value, and nothing else.
+pub(super) fn names_value(node: &IdedExpr) -> bool {
     matches!(&node.expr, Expr::Ident(name) if name == "value")
 }
 
@@ -140,10 +134,9 @@ impl<'p> Walk<'p> {
     fn use_field(&mut self, field: &str) {
         match &mut self.uses.value {
             ValueUse::Whole => {}
-            ValueUse::Fields(fields) => {
-                fields.insert(field.to_string());
-            }
-            none => *none = ValueUse::Fields(BTreeSet::from([field.to_string()])),
+            ValueUse::Fields(fields) if fields.iter().any(|known| **known == *field) => {}
+            ValueUse::Fields(fields) => fields.push(field.into()),
+            none => *none = ValueUse::Fields(vec![field.into()]),
         }
     }
 

@@ -295,7 +295,7 @@ outputs:
         vec![Fake::at(0)],
         &["xa", "xr", "b"],
         expect![[r#"
-            log odd: dead letter in/3@11: `value == 'xr1' ? 1 / 0 > 0 : true`: Division by zero of Int(1)
+            log odd: dead letter in/3@11: `value == 'xr1' ? 1 / 0 > 0 : true`: 1 / 0: division by zero
             append 0 to out
               10 k=xa0
               10 k=xa1
@@ -305,7 +305,7 @@ outputs:
               10 k=xa1
               12 k=b
             append 2 to bad
-              11 k=xr ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:11 ms-pipeline:p ms-step:odd ms-error:`value == 'xr1' ? 1 / 0 > 0 : true`: Division by zero of Int(1) ms-attempts:1
+              11 k=xr ms-origin-topic:in ms-origin-partition:3 ms-origin-offset:11 ms-pipeline:p ms-step:odd ms-error:`value == 'xr1' ? 1 / 0 > 0 : true`: 1 / 0: division by zero ms-attempts:1
             commit 13
         "#]],
     );
