@@ -8,6 +8,7 @@ use anyhow::Result;
 use millstream_client::{Client, ErrorCode, UploadOptions};
 use millstream_protocol::message::{Api, UploadPluginAck};
 
+use crate::nearest;
 use crate::plugin_crate::Built;
 use crate::problem::{Exit, Problem};
 
@@ -56,7 +57,10 @@ impl Server {
     /// # Errors
     /// The broker's refusal, or the connection's end.
     pub(crate) async fn call<A: Api>(&self, request: A) -> Result<A::Response> {
-        Ok(self.client.admin().call(&request).await?)
+        match self.client.admin().call(&request).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(nearest::explain(&self.client, error.into()).await),
+        }
     }
 
     /// Uploads a component; `sent` is told the bytes that arrived so far.
@@ -106,16 +110,20 @@ pub(crate) fn confirm(yes: bool, question: &str) -> Result<()> {
     }
 }
 
+/// As [`confirm`], for what can be undone: where nobody is there to ask, it is done.
+///
+/// # Errors
+/// The answer is no.
+pub(crate) fn confirm_at_terminal(yes: bool, question: &str) -> Result<()> {
+    confirm(yes || !std::io::stdin().is_terminal(), question)
+}
+
 /// Exit code and advice for an error that is not a [`Problem`].
 pub(crate) fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<millstream_client::Error>() {
             let help = match error {
-                millstream_client::Error::Connect { .. } => {
-                    Some("is it running? start one with `millstream serve`, or name another with --server".to_owned())
-                }
-                // It says so itself.
-                millstream_client::Error::UnknownTopic(_) => None,
+                millstream_client::Error::Connect { address, .. } => Some(not_there(address)),
                 _ => advice(error.code()).map(str::to_owned),
             };
             return (exit_of(error.code()), help);
@@ -128,13 +136,26 @@ pub(crate) fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
     (Exit::Failure, None)
 }
 
+fn not_there(address: &str) -> String {
+    let others: Vec<String> =
+        millstream_client::registered_servers().into_iter().filter(|server| server != address).collect();
+    let others = match &others[..] {
+        [] => String::new(),
+        others => format!(" (known here: {})", others.join(", ")),
+    };
+    format!("is it running? start one with `millstream serve`, or name another with --server{others}")
+}
+
 /// What to do next where the broker's words do not say it.
 fn advice(code: ErrorCode) -> Option<&'static str> {
     match code {
-        ErrorCode::UnknownTopic => Some("`millstream topic list` shows what there is"),
+        ErrorCode::UnknownTopic => {
+            Some("`millstream topic list` shows what there is, `millstream topic create` makes one")
+        }
         ErrorCode::UnknownGroup => Some("`millstream group list` shows what there is"),
         ErrorCode::UnknownPlugin => Some("`millstream plugin list` shows what there is"),
         ErrorCode::UnknownPipeline => Some("`millstream pipeline list` shows what there is"),
+        ErrorCode::UnknownToken => Some("`millstream token list` shows what there is"),
         ErrorCode::TopicExists => Some("choose another name, or change it with `millstream topic alter`"),
         ErrorCode::Unauthenticated => {
             Some("a broker writes a profile that fits it to DATA_DIR/profile.yaml: name that file with --profile")
@@ -143,7 +164,13 @@ fn advice(code: ErrorCode) -> Option<&'static str> {
     }
 }
 
-fn exit_of(code: ErrorCode) -> Exit {
+/// As [`advice`], with the name that was meant, perhaps.
+pub(crate) fn did_you_mean(code: ErrorCode, name: &str) -> String {
+    let advice = advice(code).unwrap_or("look at what there is");
+    format!("did you mean `{name}`? {advice}")
+}
+
+pub(crate) fn exit_of(code: ErrorCode) -> Exit {
     use ErrorCode as E;
     match code {
         E::UnknownTopic

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use millstream_pipeline::diagnostic::of_settings;
 use millstream_protocol::{Columns, Row};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -51,13 +54,45 @@ pub(crate) struct Record {
     pub(crate) key: Option<Value>,
     #[serde(default, deserialize_with = "present")]
     pub(crate) value: Option<Value>,
+    /// Bytes that are no text.
+    #[serde(default)]
+    pub(crate) key_base64: Option<String>,
+    #[serde(default)]
+    pub(crate) value_base64: Option<String>,
     /// The value as JSON: fed in its shortest form, compared without regard to the order of fields.
     #[serde(default, deserialize_with = "present")]
     pub(crate) json: Option<Value>,
+    /// By name, or as a list of `name` and `value` where names repeat.
     #[serde(default)]
-    pub(crate) headers: Option<BTreeMap<String, Option<String>>>,
+    pub(crate) headers: Option<Headers>,
     #[serde(default)]
     pub(crate) timestamp: Option<i64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Headers {
+    ByName(BTreeMap<String, Option<String>>),
+    InOrder(Vec<Header>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Header {
+    name: String,
+    #[serde(default)]
+    value: Option<String>,
+}
+
+impl Headers {
+    fn pairs(&self) -> Vec<(&[u8], Option<&[u8]>)> {
+        match self {
+            Headers::ByName(map) => map.iter().map(|(n, v)| (n.as_bytes(), v.as_deref().map(str::as_bytes))).collect(),
+            Headers::InOrder(list) => {
+                list.iter().map(|header| (header.name.as_bytes(), header.value.as_deref().map(str::as_bytes))).collect()
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -96,8 +131,9 @@ pub(crate) fn load(folder: &Path) -> Result<Vec<(PathBuf, Fixture)>> {
 fn read(path: &Path) -> Result<Fixture> {
     let content =
         std::fs::read_to_string(path).map_err(|error| Problem::failure(format!("{}: {error}", path.display())))?;
+    let help = "plugins/identity/fixtures has an example";
     let parsed = serde_yaml::from_str(&content);
-    Ok(parsed.map_err(|error| Problem::refused(crate::format::yaml_error(path, &error)))?)
+    Ok(parsed.map_err(|error| of_settings(&path.to_string_lossy(), &content, &error, help))?)
 }
 
 impl Case {
@@ -106,14 +142,33 @@ impl Case {
         let mut columns = Columns::default();
         for (offset, record) in (0..).zip(&self.input) {
             let value = record.json.as_ref().map(|json| json.to_string().into_bytes());
-            let value = value.or_else(|| record.value.as_ref().and_then(bytes));
-            let key = record.key.as_ref().and_then(bytes);
+            let value = value.or_else(|| record.wanted_value().flatten());
+            let key = record.wanted_key().flatten();
             columns.push(offset, record.timestamp.unwrap_or(0), key.as_deref(), value.as_deref());
-            for (name, value) in record.headers.iter().flatten() {
-                columns.push_header(name.as_bytes(), value.as_deref().map(str::as_bytes));
+            for (name, value) in record.headers.iter().flat_map(Headers::pairs) {
+                columns.push_header(name, value);
             }
         }
         columns
+    }
+}
+
+impl Record {
+    /// The key that it says, if it says one.
+    fn wanted_key(&self) -> Option<Option<Vec<u8>>> {
+        wanted(self.key.as_ref(), self.key_base64.as_deref())
+    }
+
+    fn wanted_value(&self) -> Option<Option<Vec<u8>>> {
+        wanted(self.value.as_ref(), self.value_base64.as_deref())
+    }
+}
+
+/// What is no base64 stands for itself, and so differs from everything.
+fn wanted(part: Option<&Value>, base64: Option<&str>) -> Option<Option<Vec<u8>>> {
+    match base64 {
+        Some(base64) => Some(Some(BASE64.decode(base64).unwrap_or_else(|_| base64.as_bytes().to_vec()))),
+        None => part.map(bytes),
     }
 }
 
@@ -153,16 +208,20 @@ fn compare(expected: &Record, row: &Row<'_>) -> Vec<String> {
     let mut differ = |what: &str, expected: String, found: String| {
         differences.push(format!("{what}\n    expected  {expected}\n    found     {found}"));
     };
-    let shown = |part: Option<&[u8]>| part.map_or("none".to_owned(), |part| text(part).into_owned());
-    if let Some(key) = &expected.key
-        && bytes(key).as_deref() != row.key
+    let shown = |part: Option<&[u8]>| match part.map(std::str::from_utf8) {
+        None => "none".to_owned(),
+        Some(Ok(text)) => text.to_owned(),
+        Some(Err(_)) => format!("base64 {}", BASE64.encode(part.unwrap_or_default())),
+    };
+    if let Some(key) = expected.wanted_key()
+        && key.as_deref() != row.key
     {
-        differ("key", shown(bytes(key).as_deref()), shown(row.key));
+        differ("key", shown(key.as_deref()), shown(row.key));
     }
-    if let Some(value) = &expected.value
-        && bytes(value).as_deref() != row.value
+    if let Some(value) = expected.wanted_value()
+        && value.as_deref() != row.value
     {
-        differ("value", shown(bytes(value).as_deref()), shown(row.value));
+        differ("value", shown(value.as_deref()), shown(row.value));
     }
     if let Some(json) = &expected.json {
         let found = row.value.and_then(|value| serde_json::from_slice::<Value>(value).ok());
@@ -177,13 +236,21 @@ fn compare(expected: &Record, row: &Row<'_>) -> Vec<String> {
         differ("timestamp", timestamp.to_string(), row.timestamp.to_string());
     }
     if let Some(headers) = &expected.headers {
-        let found: BTreeMap<String, Option<String>> = row
-            .headers
-            .iter()
-            .map(|(name, value)| (text(name).into_owned(), value.map(|v| text(v).into_owned())))
-            .collect();
-        if found != *headers {
-            differ("headers", format!("{headers:?}"), format!("{found:?}"));
+        let mut wanted = headers.pairs();
+        let mut found: Vec<(&[u8], Option<&[u8]>)> = row.headers.iter().collect();
+        if matches!(headers, Headers::ByName(_)) {
+            wanted.sort_unstable();
+            found.sort_unstable();
+        }
+        if found != wanted {
+            let list = |headers: Vec<(&[u8], Option<&[u8]>)>| {
+                let shown: Vec<String> = headers
+                    .into_iter()
+                    .map(|(name, value)| format!("{}: {}", shown(Some(name)), shown(value)))
+                    .collect();
+                format!("{{{}}}", shown.join(", "))
+            };
+            differ("headers", list(wanted), list(found));
         }
     }
     differences
@@ -215,6 +282,11 @@ mod tests {
         check("{ key: null }", &["output 0: key\n    expected  none\n    found     k"]);
         check("{ json: { a: 3 }, timestamp: 8 }", &["value", "timestamp"]);
         check("{ value: '{}', headers: {} }", &["value", "headers"]);
+        check("{ headers: [{ name: h, value: '1' }], key_base64: aw== }", &[]);
+        check(
+            "{ headers: [{ name: h }, { name: h, value: '1' }], key_base64: /w== }",
+            &["key\n    expected  base64 /w==", "headers"],
+        );
     }
 
     #[test]

@@ -113,13 +113,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A YAML error about a file, without what the parser could not know.
-pub(crate) fn yaml_error(file: &std::path::Path, error: &serde_yaml::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    format!("{}: {}", file.display(), text.replace("<input>", &file.to_string_lossy()))
-}
-
 /// Bytes as text for a terminal or a pipe: invalid UTF-8 is replaced.
 pub(crate) fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)

@@ -15,6 +15,7 @@ mod framing;
 mod json;
 mod json_line;
 mod manifest;
+mod nearest;
 mod plugin_crate;
 mod problem;
 mod records;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use millstream_pipeline::diagnostic::of_settings;
 use serde::Deserialize;
 
 use crate::problem::Problem;
@@ -80,9 +81,7 @@ impl Project {
                 .help("make a project with `millstream new NAME`, or name the folder of one: `millstream dev DIR`"),
             _ => Problem::failure(format!("{}: {error}", file.display())),
         })?;
-        let manifest = parse(&text, &file).map_err(|cause| {
-            Problem::refused(cause).help("see examples/web-traffic/millstream.yaml for every field")
-        })?;
+        let manifest = parse(&text, &file)?;
         Ok(Project { folder: folder.to_path_buf(), manifest })
     }
 
@@ -152,9 +151,13 @@ fn tidy(path: &Path) -> PathBuf {
     if tidied.as_os_str().is_empty() { PathBuf::from(".") } else { tidied }
 }
 
-fn parse(text: &str, file: &Path) -> Result<Manifest, String> {
-    let manifest: Manifest = serde_yaml::from_str(text).map_err(|error| crate::format::yaml_error(file, &error))?;
-    check(&manifest).map_err(|cause| format!("{}: {cause}", file.display()))?;
+/// Where every field is shown.
+const HELP: &str = "see examples/web-traffic/millstream.yaml for every field";
+
+fn parse(text: &str, file: &Path) -> Result<Manifest> {
+    let manifest: Manifest =
+        serde_yaml::from_str(text).map_err(|error| of_settings(&file.to_string_lossy(), text, &error, HELP))?;
+    check(&manifest).map_err(|cause| Problem::refused(format!("{}: {cause}", file.display())).help(HELP))?;
     Ok(manifest)
 }
 
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         let check = |text: &str, expected: &str| {
-            let error = parse(text, Path::new(FILE)).unwrap_err();
+            let error = parse(text, Path::new(FILE)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
         check("version: 2\nproject: x\n", "version 2 is not known");

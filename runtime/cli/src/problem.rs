@@ -4,6 +4,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use millstream_pipeline::Diagnostics;
+
 use crate::console::Console;
 
 /// Exit codes; stable, documented in `millstream --help`.
@@ -98,6 +100,10 @@ pub(crate) fn conclude(console: &Console, error: &anyhow::Error) -> ExitCode {
 
 /// Shows an error with its advice; the exit code that it would be worth.
 pub(crate) fn explain(console: &Console, error: &anyhow::Error) -> Exit {
+    if let Some(diagnostics) = error.downcast_ref::<Diagnostics>() {
+        console.line(&if console.is_coloured() { diagnostics.coloured() } else { diagnostics.plain() });
+        return Exit::Refused;
+    }
     console.error(&format!("{error:#}"));
     let (exit, help) = match error.downcast_ref::<Problem>() {
         Some(problem) => (problem.exit, problem.help.clone()),

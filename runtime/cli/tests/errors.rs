@@ -252,6 +252,7 @@ fn settings() {
         ("twice", "shards: 1\nshards: 2\n"),
         ("negative", "shards: -1\n"),
         ("durability", "topics:\n  durability: never\n"),
+        ("tab", "topics:\n\tdurability: disk\n"),
     ] {
         session.write(&format!("{name}.yaml"), text);
         session.fails(&format!("serve --config {name}.yaml --check"));
@@ -346,6 +347,8 @@ fn requests_that_a_broker_refuses() {
     fails("topic delete orders");
     fails("topic delete-records absent --partition 0 --before 3 --yes");
     fails("consume absent");
+    fails("consume ordres");
+    fails("topic describe ordres");
     fails("consume orders --partition 9");
     fails("group describe absent");
     fails("group delete absent --yes");

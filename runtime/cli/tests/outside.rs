@@ -33,7 +33,7 @@ fn a_server_shows_itself() {
     let text = server.run(&["cluster", "status"]);
     assert!(text.contains("   ready") && text.contains(address), "{text}");
     let said = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
-    assert!(said.contains(&format!("Console  http://{address}  /metrics  /health/ready")), "{said}");
+    assert!(said.contains(&format!("Metrics  http://{address}/metrics  health at /health/ready")), "{said}");
 }
 
 fn refused(args: &[&str], words: &[&str]) {

@@ -211,6 +211,9 @@ fn a_closed_pipe_ends_a_command_that_waits() {
         let status = child.wait().unwrap();
         assert!(status.success(), "{args:?}: {status}");
     };
+    let late = server.command(&["consume", "orders", "--from", "99999"]).output().unwrap();
+    assert!(late.status.success());
+    assert_eq!(String::from_utf8(late.stderr).unwrap(), "warning: orders/0 ends at 0, before offset 99999\n");
     // Nothing is ever printed: what ends them is that nobody would read it.
     check(&["consume", "orders", "--follow"]);
     check(&["consume", "orders", "--follow", "--output", "json"]);

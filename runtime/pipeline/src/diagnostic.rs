@@ -77,7 +77,7 @@ impl Diagnostic {
 }
 
 /// The candidate most like `name`, if any is alike.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE_MIN: f64 = 0.55;
     candidates
         .into_iter()
@@ -188,6 +188,14 @@ impl Diagnostics {
         let length = slice.find('\n').unwrap_or(slice.len());
         span.start..span.start + slice[..length].trim_end().len()
     }
+}
+
+/// A mistake in another file of settings than a pipeline, as its reader told it: shown in the same way. `help` says where
+/// more is to be read.
+pub fn of_settings(file: &str, text: &str, error: &serde_yaml::Error, help: &str) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new(file, text);
+    diagnostics.push(crate::yaml::mistake(text, error).help(help));
+    diagnostics
 }
 
 impl fmt::Display for Diagnostics {

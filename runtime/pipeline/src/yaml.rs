@@ -7,6 +7,8 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
+use crate::diagnostic::Diagnostic;
+
 /// Lists and mappings, one in the other. Reading one takes some 30 KiB of stack where nothing is optimised.
 const DEPTH_MAX: usize = 32;
 /// Values of one document; each takes some hundred bytes as a tree.
@@ -15,6 +17,9 @@ const NODES_MAX: usize = 50_000;
 const ALIASES_MAX: usize = 32;
 /// Values that all uses of names stand for together.
 const REPEATED_MAX: usize = 10_000;
+
+/// So many names that would be right are listed where none is alike.
+const LISTED_MAX: usize = 8;
 
 /// Byte positions in the source text.
 pub type Span = Range<usize>;
@@ -95,7 +100,49 @@ fn syntax(text: &str, error: &serde_yaml::Error) -> SyntaxError {
         }
     };
     let span = error.location().map_or(0..0, |location| span_of(&location, text));
-    SyntaxError { message, span }
+    match tab_near(text, span.start) {
+        Some(at) => {
+            SyntaxError { message: "a tab can't indent a line of YAML: use blanks".to_owned(), span: at..at + 1 }
+        }
+        None => SyntaxError { message, span },
+    }
+}
+
+/// A tab among the blanks that begin the line of a mistake, or the line after it: the parser may notice one only when
+/// it has gone back to what stands before.
+fn tab_near(text: &str, at: usize) -> Option<usize> {
+    let at = text.floor_char_boundary(at.min(text.len()));
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let mut line_start = start;
+    for line in text[start..].split_inclusive('\n').take(2) {
+        let blanks = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = line[..blanks].find('\t') {
+            return Some(line_start + tab);
+        }
+        line_start += line.len();
+    }
+    None
+}
+
+/// A mistake that the reader of another file found: the place of a name that is unknown, with the nearest one.
+pub(crate) fn mistake(text: &str, error: &serde_yaml::Error) -> Diagnostic {
+    let (what, name, expected) = match error.without_snippet() {
+        serde_yaml::Error::SerdeUnknownField { field, expected, .. } => ("field", field, expected),
+        serde_yaml::Error::SerdeUnknownVariant { variant, expected, .. } => ("value", variant, expected),
+        serde_yaml::Error::MultipleDocuments { .. } => {
+            let SyntaxError { span, .. } = syntax(text, error);
+            return Diagnostic::error("one file holds one document: found a second", span);
+        }
+        other => {
+            let SyntaxError { message, span } = syntax(text, other);
+            return Diagnostic::error(message, span);
+        }
+    };
+    let start = error.location().map_or(0, |location| span_of(&location, text).start);
+    // The place may be that of what holds the name.
+    let start = text.get(start..).and_then(|rest| rest.find(name.as_str())).map_or(start, |at| start + at);
+    Diagnostic::error(format!("unknown {what} `{name}`"), start..start + name.len())
+        .did_you_mean(name, expected.iter().copied())
 }
 
 /// The parser's words for its limits, in ours.
@@ -293,7 +340,7 @@ mod tests {
         };
         check("a: [1, 2\nb: 3\n", expect_test::expect!["illegal placement of ':' indicator [10..10]"]);
         check("a: 1\na: 2\n", expect_test::expect!["the key `a` appears twice here [5..6]"]);
-        check("a: 1\n\tb: 2\n", expect_test::expect!["while scanning a plain scalar, found a tab [3..3]"]);
+        check("a: 1\n\tb: 2\n", expect_test::expect!["a tab can't indent a line of YAML: use blanks [5..6]"]);
         check("a: 1\n---\nb: 1\n", expect_test::expect!["one file holds one pipeline: found a second document [9..9]"]);
         check("a: \"open\n", expect_test::expect!["unclosed quote [3..3]"]);
         check("a: 1\n  b: 2\n", expect_test::expect!["mapping values are not allowed in this context [8..8]"]);

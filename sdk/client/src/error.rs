@@ -17,7 +17,7 @@ pub enum Error {
     #[error(transparent)]
     Broker(#[from] Failure),
     /// There is no such topic.
-    #[error("topic `{0}` does not exist; create it first, for example with `millstream topic create {0}`")]
+    #[error("topic `{0}` does not exist")]
     UnknownTopic(String),
     /// It took too long.
     #[error("{what} took longer than {limit_ms} ms")]

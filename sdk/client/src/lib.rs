@@ -86,6 +86,7 @@ pub use consumer::{Consumer, ConsumerBuilder};
 pub use error::Error;
 pub use position::Start;
 pub use producer::{Delivered, Producer, ProducerBuilder, ReadyBatch, Receipt};
+pub use profile::registered_servers;
 pub use reader::{Reader, ReaderBuilder};
 pub use record::Record;
 

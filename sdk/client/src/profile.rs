@@ -46,6 +46,7 @@ impl Profile {
         if let Some(path) = variable(PROFILE_VARIABLE) {
             return Profile::read(Path::new(&path));
         }
+        let asked = server;
         let server = server.unwrap_or(DEFAULT_SERVER);
         let Some(registry) = registry() else {
             return Err(Error::Credentials(format!(
@@ -54,13 +55,50 @@ impl Profile {
         };
         match file_names(server).map(|name| registry.join(name)).find(|path| path.exists()) {
             Some(path) => Profile::read(&path),
-            None => Err(Error::Credentials(format!(
+            None => Profile::other(asked, &registry),
+        }
+    }
+
+    /// Where there is no profile for the address that was asked for: the only one there is, unless an address was named.
+    fn other(asked: Option<&str>, registry: &Path) -> Result<Self, Error> {
+        let others = registered_in(registry);
+        let server = asked.unwrap_or(DEFAULT_SERVER);
+        match (asked, &others[..]) {
+            (None, [(only, path)]) => {
+                tracing::info!(server = only, "the only broker of this account");
+                Profile::read(path)
+            }
+            (_, []) => Err(Error::Credentials(format!(
                 "no credentials for {server} in {}; is a broker of this account running there? For another's, set \
                  {PROFILE_VARIABLE} to its profile file",
                 registry.display()
             ))),
+            _ => {
+                let others: Vec<&str> = others.iter().map(|(server, _)| server.as_str()).collect();
+                Err(Error::Credentials(format!(
+                    "no credentials for {server}; brokers of this account are known at {}: name one with --server (or \
+                     MILLSTREAM_SERVER), or set {PROFILE_VARIABLE} to another's profile file",
+                    others.join(", ")
+                )))
+            }
         }
     }
+}
+
+/// Addresses of the brokers that registered a profile for this account, in order. They need not run.
+pub fn registered_servers() -> Vec<String> {
+    let known = registry().map(|registry| registered_in(&registry)).unwrap_or_default();
+    known.into_iter().map(|(server, _)| server).collect()
+}
+
+/// Address and file of each profile that can be read.
+fn registered_in(registry: &Path) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(registry).into_iter().flatten().flatten().map(|entry| entry.path());
+    let profiles = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml"));
+    let mut known: Vec<(String, PathBuf)> =
+        profiles.filter_map(|path| Some((Profile::read(&path).ok()?.server, path))).collect();
+    known.sort();
+    known
 }
 
 /// A profile file's text.
@@ -104,6 +142,28 @@ mod tests {
         check("localhost:9", &["localhost_9.yaml", "127.0.0.1_9.yaml", "::1_9.yaml"]);
         check("[::1]:9", &["::1_9.yaml"]);
         check("host", &["host_9094.yaml"]);
+    }
+
+    #[test]
+    fn the_only_profile_is_taken_and_several_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |port: u16| {
+            let text = text(&format!("127.0.0.1:{port}"), "PEM\n", &Secret::new("t"));
+            std::fs::write(dir.path().join(format!("127.0.0.1_{port}.yaml")), text.expose()).unwrap();
+        };
+        let found = |asked: Option<&str>| Profile::other(asked, dir.path());
+        assert!(found(None).unwrap_err().to_string().contains("is a broker of this account running there"));
+        write(9123);
+        assert_eq!(found(None).unwrap().server, "127.0.0.1:9123");
+        let error = found(Some("127.0.0.1:9")).unwrap_err().to_string();
+        assert!(
+            error.contains("no credentials for 127.0.0.1:9; brokers of this account are known at 127.0.0.1:9123"),
+            "{error}"
+        );
+        write(9122);
+        std::fs::write(dir.path().join("broken.yaml"), "server: x").unwrap();
+        let error = found(None).unwrap_err().to_string();
+        assert!(error.contains("known at 127.0.0.1:9122, 127.0.0.1:9123: name one with --server"), "{error}");
     }
 
     #[test]

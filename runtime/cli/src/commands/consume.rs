@@ -11,8 +11,10 @@ use millstream_client::{Batch, Client, Consumer};
 use crate::args::Context;
 use crate::commands::block_on;
 use crate::connect::ServerArgs;
+use crate::console::Console;
 use crate::ending::Ending;
 use crate::framing::Framing;
+use crate::nearest;
 use crate::problem::{Exit, Problem};
 use crate::records::{Place, Style};
 use crate::start::Start;
@@ -98,9 +100,13 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
         let mut ending = Ending::new()?;
         let Some(server) = ending.unless(args.server.connect()).await else { return Ok(()) };
         let client = server?.client;
-        match &args.group {
+        let outcome = match &args.group {
             Some(group) => consume_as_member(&client, group, &args, printer, &mut ending).await,
-            None => consume_alone(&client, &args, printer, &mut ending).await,
+            None => consume_alone(&client, &args, printer, (&mut ending, &context.console)).await,
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(nearest::explain(&client, error).await),
         }
     })
 }
@@ -124,9 +130,20 @@ fn start(args: &Args) -> millstream_client::Start {
     }
 }
 
-async fn consume_alone(client: &Client, args: &Args, mut printer: Printer, ending: &mut Ending) -> Result<()> {
+async fn consume_alone(
+    client: &Client,
+    args: &Args,
+    mut printer: Printer,
+    (ending, console): (&mut Ending, &Console),
+) -> Result<()> {
     let mut readers = Vec::new();
     for topic in &args.topics {
+        if let millstream_client::Start::Offset(from) = start(args) {
+            let ends = client.admin().offsets(topic, millstream_client::Start::Latest).await?;
+            for late in beyond_the_end(topic, from, &ends, args) {
+                console.warn(&late);
+            }
+        }
         let mut reader = client.reader(topic).from(start(args));
         if !args.partition.is_empty() {
             reader = reader.partitions(args.partition.iter().copied());
@@ -151,6 +168,14 @@ async fn consume_alone(client: &Client, args: &Args, mut printer: Printer, endin
         }
     }
     Ok(())
+}
+
+/// What to say of partitions that end before the offset to start at: nothing comes of them, or nothing yet.
+fn beyond_the_end(topic: &str, from: i64, ends: &[i64], args: &Args) -> Vec<String> {
+    let wanted = |partition: &u32| args.partition.is_empty() || args.partition.contains(partition);
+    let short = (0..).zip(ends).filter(|(partition, end)| wanted(partition) && **end < from);
+    let wait = if args.follow { ": waiting for it" } else { "" };
+    short.map(|(partition, end)| format!("{topic}/{partition} ends at {end}, before offset {from}{wait}")).collect()
 }
 
 /// However it ends, it leaves the group: what it printed is committed then, and what it did not print is not.

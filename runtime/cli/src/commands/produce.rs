@@ -15,6 +15,7 @@ use crate::connect::ServerArgs;
 use crate::format::{bytes, count, duration, plural};
 use crate::framing::{CHUNK_FRAMES, Frame, Framing};
 use crate::json_line;
+use crate::nearest;
 use crate::problem::Problem;
 
 /// Chunks read ahead of the producer.
@@ -101,8 +102,10 @@ async fn produce(args: Args, context: Context) -> Result<()> {
     // Also after a line that is no record: those before it were taken.
     let closed = producer.close().await;
     bar.finish_and_clear();
-    let (lines, size) = fed?;
-    closed?;
+    let (lines, size) = match fed.and_then(|fed| Ok(closed.map(|()| fed)?)) {
+        Ok(fed) => fed,
+        Err(error) => return Err(nearest::explain(&server.client, error).await),
+    };
     let took = start.elapsed();
     let what = format!(
         "{}  {}, {}, {}, {}/s",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use millstream_broker::{Broker, Config, HttpDoor, LogFormat};
+use millstream_pipeline::diagnostic::of_settings;
 
 use crate::args::Context;
 use crate::commands::block_on;
@@ -75,7 +76,7 @@ async fn serve(config: Config, context: Context) -> Result<()> {
 /// Where metrics and health are, if anywhere.
 pub(crate) fn say_where_http_is(broker: &Broker, console: &Console) {
     if let Some(address) = broker.http_addr() {
-        console.verb("Console", &format!("http://{address}  /metrics  /health/ready"));
+        console.verb("Metrics", &format!("http://{address}/metrics  health at /health/ready"));
     }
 }
 
@@ -134,7 +135,7 @@ fn read(file: &Path) -> Result<Config> {
         return Ok(Config::default());
     }
     let config: Config = serde_yaml::from_str(&text).map_err(|error| {
-        Problem::refused(crate::format::yaml_error(file, &error)).help("config/broker.yaml lists every setting")
+        of_settings(&file.to_string_lossy(), &text, &error, "config/broker.yaml lists every setting")
     })?;
     tracing::debug!(file = %file.display(), ?config, "settings of the file over the defaults");
     Ok(config)

@@ -13,6 +13,52 @@ pub(super) struct Shape {
     pub(super) takes: &'static str,
 }
 
+/// What other systems' files call things, and their names here.
+const ELSEWHERE: [(&str, &str); 30] = [
+    ("name", "pipeline"),
+    ("id", "pipeline"),
+    ("apiversion", "version"),
+    ("input", "inputs"),
+    ("source", "inputs"),
+    ("sources", "inputs"),
+    ("topics", "inputs"),
+    ("output", "outputs"),
+    ("sink", "outputs"),
+    ("sinks", "outputs"),
+    ("transforms", "steps"),
+    ("transform", "steps"),
+    ("processors", "steps"),
+    ("stages", "steps"),
+    ("delivery", "guarantee"),
+    ("wasm", "plugin"),
+    ("where", "filter"),
+    ("when", "filter"),
+    ("condition", "filter"),
+    ("select", "map"),
+    ("mapping", "map"),
+    ("partitionby", "key_by"),
+    ("groupby", "key_by"),
+    ("key", "key_by"),
+    ("switch", "branch"),
+    ("config", "with"),
+    ("onfailure", "on_error"),
+    ("dlq", "dead_letter"),
+    ("deadletterqueue", "dead_letter"),
+    ("inputfrom", "from"),
+];
+
+/// A key that this mapping may hold, for one that is written as others write it: `onError`, `on-error`, `sinks`.
+fn elsewhere(name: &str, keys: &[&'static str]) -> Option<&'static str> {
+    let plain = |name: &str| -> String {
+        name.chars().filter(|c| !matches!(c, '_' | '-' | '.')).collect::<String>().to_ascii_lowercase()
+    };
+    let name = plain(name);
+    let spelt = keys.iter().copied().find(|key| plain(key) == name);
+    let named =
+        || ELSEWHERE.iter().filter(|(other, _)| *other == name).map(|(_, key)| *key).find(|key| keys.contains(key));
+    spelt.or_else(named)
+}
+
 /// A mapping whose keys are known ones.
 pub(super) struct Object<'n> {
     /// Its first key: where a complaint about the whole points.
@@ -55,9 +101,12 @@ impl Reader {
             return None;
         };
         for (key, _) in entries.iter().filter(|(key, _)| !shape.keys.contains(&key.value.as_str())) {
-            let unknown = Diagnostic::error(format!("unknown field `{}`", key.value), key.span.clone())
-                .did_you_mean(&key.value, shape.keys.iter().copied())
-                .help(format!("{} takes: {}", shape.what, shape.takes));
+            let unknown = Diagnostic::error(format!("unknown field `{}`", key.value), key.span.clone());
+            let unknown = match elsewhere(&key.value, shape.keys) {
+                Some(known) => unknown.label(format!("did you mean `{known}`?")),
+                None => unknown.did_you_mean(&key.value, shape.keys.iter().copied()),
+            };
+            let unknown = unknown.help(format!("{} takes: {}", shape.what, shape.takes));
             self.report(unknown);
         }
         let span = entries.first().map_or(node.span.clone(), |(key, _)| key.span.clone());

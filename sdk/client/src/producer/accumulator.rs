@@ -22,6 +22,9 @@ const SMALL_IN_FLIGHT: usize = 2;
 /// … for so long at most, the shortest that a timer can measure. It is little beside the round trip on a network where
 /// answers take longer.
 const GATHER: Duration = Duration::from_millis(1);
+/// Records without a key go to one partition for so many bytes at first, and for twice as many after each round of all
+/// partitions, up to a batch: little input is spread evenly, much of it in full batches.
+const RUN_BYTES_MIN: usize = 1 << 10;
 /// Builders kept for reuse.
 const BUILDERS_MAX: usize = 64;
 
@@ -43,6 +46,20 @@ pub(super) struct Filled {
     pub(super) builder: BatchBuilder,
     pub(super) completion: Arc<Completion>,
     pub(super) opened_at: Instant,
+}
+
+/// How long records without a key stay with a partition.
+struct Run {
+    /// Bytes of each run, in this round of the partitions.
+    bytes: usize,
+    /// Of the current one.
+    left: usize,
+    /// Runs of this round that have ended.
+    ended: usize,
+}
+
+impl Run {
+    const FIRST: Run = Run { bytes: RUN_BYTES_MIN, left: RUN_BYTES_MIN, ended: 0 };
 }
 
 /// What became of a record that was offered.
@@ -67,8 +84,9 @@ pub(super) struct Accumulator {
     /// Bytes of each batch that is not acknowledged; open ones stand with 0.
     outstanding: BTreeMap<u64, usize>,
     next_number: u64,
-    /// Where records without a key go until their batch is full.
+    /// Where records without a key go until their batch is full, or their run has ended.
     sticky: u32,
+    run: Run,
     /// Batches with a lower number go without lingering.
     flush_before: u64,
     closed: Option<Error>,
@@ -88,6 +106,7 @@ impl Accumulator {
             outstanding: BTreeMap::new(),
             next_number: 0,
             sticky: rand::random(),
+            run: Run::FIRST,
             flush_before: 0,
             closed: None,
             failed: None,
@@ -116,6 +135,10 @@ impl Accumulator {
         if self.buffered >= self.settings.buffer_bytes {
             return Ok(Pushed::Full);
         }
+        if self.buffered == 0 {
+            // After a pause what comes may be little again.
+            self.run = Run::FIRST;
+        }
         let partition = self.partition_of(parts)?;
         let bytes = self.check_size(parts)?;
         let slot = partition as usize;
@@ -141,6 +164,11 @@ impl Accumulator {
         if after >= target {
             self.fill(slot);
             wake = true;
+        } else if parts.key.is_none() && parts.partition.is_none() {
+            self.run.left = self.run.left.saturating_sub(after - before);
+            if self.run.left == 0 {
+                self.next_run();
+            }
         }
         Ok(Pushed::Taken { receipt, wake })
     }
@@ -237,9 +265,21 @@ impl Accumulator {
     fn fill(&mut self, slot: usize) {
         let Some(filled) = self.open[slot].take() else { return };
         if self.sticky as usize % self.open.len() == slot {
-            self.sticky = (slot as u32).wrapping_add(1);
+            self.next_run();
         }
         self.put_ready(filled);
+    }
+
+    /// Records without a key go on to the next partition.
+    fn next_run(&mut self) {
+        let partitions = self.open.len();
+        self.sticky = ((self.sticky as usize % partitions + 1) % partitions) as u32;
+        self.run.ended += 1;
+        if self.run.ended >= partitions {
+            self.run.ended = 0;
+            self.run.bytes = (self.run.bytes * 2).min(self.target_bytes());
+        }
+        self.run.left = self.run.bytes;
     }
 
     fn put_ready(&mut self, filled: Filled) {
@@ -396,6 +436,37 @@ mod tests {
         let lingering = Duration::from_millis(5);
         check(&mut accumulator(lingering), 10, 0, (lingering, [0, 1]));
         check(&mut accumulator(lingering), 10, 100, (lingering, [0, 1]));
+    }
+
+    /// However much it is, no partition is left out, and none gets much more than another.
+    #[test]
+    fn records_without_a_key_are_spread() {
+        let check = |records: usize, bytes: usize, partitions: u32| {
+            let mut accumulator = accumulator(Duration::from_secs(1));
+            accumulator.settings.batch_bytes = 256 << 10;
+            accumulator.settings.buffer_bytes = 1 << 30;
+            let topic = Topic { id: TopicId(1), name: "t".into(), partitions, batch_bytes_max: 1 << 20 };
+            accumulator.set_topic(topic);
+            let value = vec![7; bytes];
+            for _ in 0..records {
+                accumulator.push(&Parts { value: Some(&value), ..Parts::default() }).unwrap();
+            }
+            let mut counts = vec![0; partitions as usize];
+            let waiting = accumulator.ready.iter().chain(accumulator.open.iter().flatten());
+            let batches: Vec<&Filled> = waiting.collect();
+            batches.iter().for_each(|filled| counts[filled.partition as usize] += filled.builder.len());
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert_eq!(counts.iter().sum::<usize>(), records);
+            assert!(*most <= 2 * least + 1_024 / bytes + 1, "{records} of {bytes} bytes: {counts:?}");
+            // Much of it goes in full batches: an open one at most for each partition, and those of the beginning.
+            let full = records * bytes / (256 << 10);
+            assert!(batches.len() <= 2 * full + partitions as usize, "{} batches, {full} would do", batches.len());
+        };
+        for (records, bytes) in [(10, 100), (2_000, 10), (2_000, 100), (20_000, 100), (200_000, 100), (3_000, 5_000)] {
+            check(records, bytes, 3);
+            check(records, bytes, 1);
+        }
+        check(200_000, 100, 12);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use millstream_protocol::message::{ControlPipeline, PipelineAction};
 
 use crate::args::Context;
 use crate::commands::block_on;
-use crate::connect::{ServerArgs, confirm};
+use crate::connect::{ServerArgs, confirm, confirm_at_terminal};
 
 /// Declares the arguments of a command that takes only a pipeline's name.
 macro_rules! named {
@@ -23,7 +23,18 @@ macro_rules! named {
 named!(PauseArgs, "pause orders");
 named!(ResumeArgs, "resume orders");
 named!(RestartArgs, "restart orders");
-named!(RollbackArgs, "rollback orders");
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  millstream pipeline rollback orders --yes")]
+pub(crate) struct RollbackArgs {
+    pipeline: String,
+    /// Do not ask; asked is only at a terminal
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -50,6 +61,7 @@ pub(crate) fn restart(args: RestartArgs, context: &Context) -> Result<()> {
 }
 
 pub(crate) fn rollback(args: RollbackArgs, context: &Context) -> Result<()> {
+    confirm_at_terminal(args.yes, &format!("Go back to what `{}` ran before?", args.pipeline))?;
     control(args.server, args.pipeline, PipelineAction::Rollback, ("Rolled back", context))
 }
 

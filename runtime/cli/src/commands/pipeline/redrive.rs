@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::Context;
 use crate::commands::block_on;
-use crate::connect::ServerArgs;
+use crate::connect::{ServerArgs, confirm_at_terminal};
 use crate::format::{count, plural};
 use crate::table::{Format, print_json};
 
@@ -15,11 +15,15 @@ use crate::table::{Format, print_json};
   millstream pipeline redrive orders")]
 pub(crate) struct Args {
     pipeline: String,
+    /// Do not ask; asked is only at a terminal
+    #[arg(short, long)]
+    yes: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
+    confirm_at_terminal(args.yes, &format!("Send the dead letters of `{}` through it again?", args.pipeline))?;
     let request = RedrivePipeline { name: args.pipeline.clone() };
     let spinner = context.console.spinner("Redriving", &args.pipeline);
     let ack = block_on(async { args.server.connect().await?.call(request).await });
