@@ -141,8 +141,11 @@ pub(crate) fn mistake(text: &str, error: &serde_yaml::Error) -> Diagnostic {
     let start = error.location().map_or(0, |location| span_of(&location, text).start);
     // The place may be that of what holds the name.
     let start = text.get(start..).and_then(|rest| rest.find(name.as_str())).map_or(start, |at| start + at);
-    Diagnostic::error(format!("unknown {what} `{name}`"), start..start + name.len())
-        .did_you_mean(name, expected.iter().copied())
+    let mut diagnostic = Diagnostic::error(format!("unknown {what} `{name}`"), start..start + name.len());
+    if expected.len() <= LISTED_MAX {
+        diagnostic = diagnostic.label(format!("expected one of: {}", expected.join(", ")));
+    }
+    diagnostic.did_you_mean(name, expected.iter().copied())
 }
 
 /// The parser's words for its limits, in ours.
