@@ -7,6 +7,7 @@ mod inspect;
 mod list;
 mod push;
 mod test;
+mod update_sdk;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Delete a version of a plugin
     Delete(delete::Args),
+    /// Bring a project's copy of the SDK to this command's version
+    UpdateSdk(update_sdk::Args),
 }
 
 pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
@@ -44,6 +47,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::List(args) => list::run(args, context),
         Command::Inspect(args) => inspect::run(args, context),
         Command::Delete(args) => delete::run(args, context),
+        Command::UpdateSdk(args) => update_sdk::run(&args, context),
     }
 }
 
