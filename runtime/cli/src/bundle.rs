@@ -35,7 +35,7 @@ pub(crate) enum Bundle {
 
 /// How a project's copy stands to what this command carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum Age {
     /// There is none.
     Absent,
     Same,
@@ -46,7 +46,7 @@ pub(crate) enum State {
 }
 
 /// A copy on disk, by its list.
-struct Copy {
+struct Listed {
     version: String,
     /// Path relative to the copy's folder, and hash.
     files: BTreeMap<String, String>,
@@ -96,16 +96,16 @@ impl Bundle {
     ///
     /// # Errors
     /// Its list can't be read.
-    pub(crate) fn state(self, folder: &Path) -> Result<State> {
-        let Some(copy) = self.read(folder)? else { return Ok(State::Absent) };
+    pub(crate) fn age(self, folder: &Path) -> Result<Age> {
+        let Some(copy) = self.read(folder)? else { return Ok(Age::Absent) };
         let own: BTreeMap<String, String> =
             self.files().iter().map(|(path, content)| ((*path).to_owned(), hex(&digest(content)))).collect();
         let order = Version::parse(&copy.version).ok().zip(Version::parse(VERSION).ok());
         Ok(match order.map(|(theirs, ours)| theirs.cmp(&ours)) {
-            _ if copy.files == own && copy.version == VERSION => State::Same,
-            Some(Ordering::Greater) => State::Newer(copy.version),
-            Some(Ordering::Equal) => State::OtherBuild,
-            Some(Ordering::Less) | None => State::Older(copy.version),
+            _ if copy.files == own && copy.version == VERSION => Age::Same,
+            Some(Ordering::Greater) => Age::Newer(copy.version),
+            Some(Ordering::Equal) => Age::OtherBuild,
+            Some(Ordering::Less) | None => Age::Older(copy.version),
         })
     }
 
@@ -128,7 +128,7 @@ impl Bundle {
         Ok(edited)
     }
 
-    fn read(self, folder: &Path) -> Result<Option<Copy>> {
+    fn read(self, folder: &Path) -> Result<Option<Listed>> {
         let list = self.list(folder);
         let text = match std::fs::read_to_string(&list) {
             Ok(text) => text,
@@ -155,15 +155,15 @@ pub(crate) fn find_copies(folder: &Path) -> Option<PathBuf> {
 pub(crate) fn tell_age(folder: &Path, console: &Console) -> Result<()> {
     let Some(copies) = find_copies(folder) else { return Ok(()) };
     for bundle in Bundle::ALL {
-        let what = match bundle.state(&copies)? {
-            State::Absent | State::Same => continue,
-            State::Older(version) => {
+        let what = match bundle.age(&copies)? {
+            Age::Absent | Age::Same => continue,
+            Age::Older(version) => {
                 format!("{version}, this command has {VERSION}: `millstream plugin update-sdk` brings it")
             }
-            State::OtherBuild => {
+            Age::OtherBuild => {
                 format!("another build of {VERSION}: `millstream plugin update-sdk` brings this command's")
             }
-            State::Newer(version) => {
+            Age::Newer(version) => {
                 format!("{version}, newer than this command ({VERSION}): install that version of it")
             }
         };
@@ -191,7 +191,7 @@ pub(crate) fn rust_lock(project: &str) -> String {
 }
 
 /// The list's lines: `# millstream VERSION: …`, then a hash and a path each.
-fn parse(text: &str) -> Option<Copy> {
+fn parse(text: &str) -> Option<Listed> {
     let (head, rest) = text.split_once('\n')?;
     let version = head.strip_prefix("# millstream ")?.split_once(':')?.0.to_owned();
     let mut files = BTreeMap::new();
@@ -204,7 +204,7 @@ fn parse(text: &str) -> Option<Copy> {
         }
         files.insert(path.to_owned(), hash.to_owned());
     }
-    Some(Copy { version, files })
+    Some(Listed { version, files })
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<()> {
@@ -221,13 +221,13 @@ mod tests {
     fn a_copy_is_told_from_an_older_and_from_an_edited_one() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path();
-        let check = |expected: State, edited: usize| {
-            assert_eq!(Bundle::Rust.state(folder).unwrap(), expected);
+        let check = |expected: Age, edited: usize| {
+            assert_eq!(Bundle::Rust.age(folder).unwrap(), expected);
             assert_eq!(Bundle::Rust.edited(folder).unwrap().len(), edited);
         };
-        check(State::Absent, 0);
+        check(Age::Absent, 0);
         Bundle::Rust.write(folder).unwrap();
-        check(State::Same, 0);
+        check(Age::Same, 0);
         assert_eq!(find_copies(&folder.join("plugin/src")).as_deref(), Some(folder));
 
         // What another version had and this one has not.
@@ -236,16 +236,16 @@ mod tests {
         let gone = format!("{}  plugin/src/gone.rs\n", hex(&digest(b"old")));
         std::fs::write(&list, old + &gone).unwrap();
         std::fs::write(folder.join("plugin/src/gone.rs"), "old").unwrap();
-        check(State::Older("0.0.1".to_owned()), 0);
+        check(Age::Older("0.0.1".to_owned()), 0);
         std::fs::write(folder.join("plugin/src/gone.rs"), "edited").unwrap();
         std::fs::write(folder.join("plugin/src/own.rs"), "of the user").unwrap();
-        check(State::Older("0.0.1".to_owned()), 1);
+        check(Age::Older("0.0.1".to_owned()), 1);
         let newer = std::fs::read_to_string(&list).unwrap().replacen("0.0.1", "99.0.0", 1);
         std::fs::write(&list, newer).unwrap();
-        check(State::Newer("99.0.0".to_owned()), 1);
+        check(Age::Newer("99.0.0".to_owned()), 1);
 
         Bundle::Rust.write(folder).unwrap();
-        check(State::Same, 0);
+        check(Age::Same, 0);
         assert!(!folder.join("plugin/src/gone.rs").exists());
         assert!(folder.join("plugin/src/own.rs").exists());
     }

@@ -21,6 +21,7 @@ mod problem;
 mod records;
 mod start;
 mod table;
+mod toolchain;
 
 use std::process::ExitCode;
 

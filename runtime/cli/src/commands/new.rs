@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::args::Context;
 use crate::bundle::{self, Bundle};
 use crate::problem::Problem;
+use crate::toolchain;
 
 /// Each file of a new project; `{{…}}` in it is filled in.
 const FILES: [(&str, &str); 9] = [
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Depend on the plugin SDK in this folder, for work on the SDK [default: a copy in the project]
     #[arg(long, env = "MILLSTREAM_SDK", value_name = "DIR")]
     sdk: Option<PathBuf>,
+    /// Download nothing: only tell what building it will need
+    #[arg(long)]
+    offline: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
@@ -49,8 +53,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     // A TOML string escapes what a JSON string escapes.
     let dependency = format!("{{ path = {} }}", serde_json::to_string(&sdk)?);
     for (path, template) in FILES {
-        let content =
-            template.replace("{{name}}", &name).replace("{{sdk}}", &dependency).replace("{{toolchain}}", toolchain());
+        let content = template
+            .replace("{{name}}", &name)
+            .replace("{{sdk}}", &dependency)
+            .replace("{{toolchain}}", tested_toolchain());
         write(&args.folder.join(path), content.as_bytes())?;
     }
     write(&args.folder.join("Cargo.lock"), bundle::rust_lock(&name).as_bytes())?;
@@ -58,12 +64,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         Bundle::Rust.write(&args.folder.join(bundle::FOLDER))?;
     }
     context.console.verb("Created", &format!("{}  plugin, pipeline, sample data, tests", args.folder.display()));
+    // The project is there either way, and its first build would tell the same.
+    if let Err(error) = toolchain::prepare(&args.folder, args.offline, &context.console) {
+        context.console.warn(&format!("{error:#}"));
+        if let Some(help) = error.downcast_ref::<Problem>().and_then(|problem| problem.help.as_ref()) {
+            context.console.help(help);
+        }
+    }
     context.console.line(&format!("\n  cd {} && millstream dev\n", args.folder.display()));
     Ok(())
 }
 
 /// The toolchain that the SDK is tested with, from this repository's own file.
-fn toolchain() -> &'static str {
+fn tested_toolchain() -> &'static str {
     let own = include_str!("../../../../rust-toolchain.toml");
     let channel = own.lines().find_map(|line| line.strip_prefix("channel = "));
     channel.map_or("stable", |channel| channel.trim_matches('"'))

@@ -16,6 +16,9 @@ use clap::Subcommand;
 use millstream_plugin_host::{Engine, EngineConfig};
 
 use crate::args::Context;
+use crate::bundle;
+use crate::console::Console;
+use crate::plugin_crate::PluginCrate;
 pub(crate) use push::{describe, read_component, upload};
 
 #[derive(Debug, Subcommand)]
@@ -51,12 +54,24 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
     }
 }
 
-/// A folder with a plugin's crate, the current one by default.
+/// A folder with a plugin's crate, the current one by default, that is to be built.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct FolderArgs {
     /// The plugin's folder
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
+    /// Download nothing: build with the crates and the WebAssembly target that are here
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+impl FolderArgs {
+    /// The crate, ready to be built.
+    fn open(&self, console: &Console) -> Result<PluginCrate> {
+        let plugin = PluginCrate::open(&self.folder, self.offline, console)?;
+        bundle::tell_age(&self.folder, console)?;
+        Ok(plugin)
+    }
 }
 
 /// An engine for one component on this machine, few instances, nothing kept on disk.

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::FolderArgs;
 use crate::args::Context;
-use crate::bundle::{Bundle, FOLDER, State, VERSION, find_copies, shown};
+use crate::bundle::{Age, Bundle, FOLDER, VERSION, find_copies, shown};
 use crate::problem::Problem;
 
 #[derive(Debug, clap::Args)]
@@ -18,35 +17,36 @@ use crate::problem::Problem;
 The copy is the one that `millstream new` wrote, in vendor/millstream of the project. Its files are replaced;
 the project's own, and the versions in its Cargo.lock that still fit, stay.")]
 pub(crate) struct Args {
-    #[command(flatten)]
-    folder: FolderArgs,
+    /// The project's folder, or one in it
+    #[arg(default_value = ".", value_name = "DIR")]
+    folder: PathBuf,
     /// Replace files that were changed by hand, and a newer version
     #[arg(long)]
     force: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let folder = &args.folder.folder;
+    let folder = &args.folder;
     let copies = find_copies(folder).ok_or_else(|| {
         Problem::not_found(format!("there is no copy of the SDK in {} or the folders around it", folder.display()))
             .help(format!("a project made by `millstream new` has one in {FOLDER}"))
     })?;
     let shown = shown(&copies);
     for bundle in Bundle::ALL {
-        let from = match bundle.state(&copies)? {
-            State::Absent => continue,
-            State::Same if bundle.edited(&copies)?.is_empty() => {
+        let from = match bundle.age(&copies)? {
+            Age::Absent => continue,
+            Age::Same if bundle.edited(&copies)?.is_empty() => {
                 context.console.verb("Unchanged", &format!("{}  {VERSION}", shown.display()));
                 continue;
             }
-            State::Newer(version) if !args.force => {
+            Age::Newer(version) if !args.force => {
                 let cause = format!("{} is {version}, newer than this command ({VERSION})", shown.display());
                 return Err(Problem::refused(cause)
                     .help("install that version of the command; --force goes back to this one")
                     .into());
             }
-            State::Same | State::OtherBuild => VERSION.to_owned(),
-            State::Older(version) | State::Newer(version) => version,
+            Age::Same | Age::OtherBuild => VERSION.to_owned(),
+            Age::Older(version) | Age::Newer(version) => version,
         };
         let edited: Vec<PathBuf> = bundle.edited(&copies)?.into_iter().collect();
         if let Some(first) = edited.first().filter(|_| !args.force) {
