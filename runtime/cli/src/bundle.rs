@@ -39,10 +39,10 @@ pub(crate) enum Age {
     /// There is none.
     Absent,
     Same,
-    /// Of another version, or of another build of the same.
-    Other {
-        version: String,
-    },
+    /// Of the same version with other contents, as between releases.
+    OtherBuild,
+    Older(String),
+    Newer(String),
 }
 
 /// A copy on disk, by its list.

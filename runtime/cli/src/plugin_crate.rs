@@ -61,6 +61,7 @@ impl PluginCrate {
         let output = cargo()
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(&manifest_path)
+            .current_dir(folder)
             .output()
             .map_err(no_cargo)?;
         if !output.status.success() {
@@ -135,10 +136,10 @@ impl PluginCrate {
 
     fn cargo_build(&self, console: &Console, show: Show) -> Result<PathBuf> {
         let mut command = cargo();
+        // In its own folder, whose toolchain and settings are meant.
         command
+            .current_dir(&self.folder)
             .args(["build", "--release", "--lib", "--target", TARGET, "--message-format=json-render-diagnostics"])
-            .arg("--manifest-path")
-            .arg(self.folder.join("Cargo.toml"))
             .arg("--target-dir")
             .arg(&self.target_dir)
             .args(self.offline.then_some("--offline"))
@@ -173,6 +174,10 @@ impl PluginCrate {
 /// The cargo that a user's shell would run; the one that runs us when there is none.
 fn cargo() -> Command {
     let mut command = toolchain::program("cargo");
+    // Cargo works in the plugin's folder; the user named this from where he is.
+    if let Some(target) = std::env::var_os("CARGO_TARGET_DIR").and_then(|target| std::path::absolute(target).ok()) {
+        command.env("CARGO_TARGET_DIR", target);
+    }
     // What `cargo run` says about this program is not about the plugin.
     for (key, _) in std::env::vars_os() {
         if key.to_str().is_some_and(|key| key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_MANIFEST_")) {
