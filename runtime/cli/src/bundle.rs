@@ -19,8 +19,8 @@ use crate::problem::Problem;
 
 include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
 
-/// Where a project keeps its copies, relative to its root.
-pub(crate) const FOLDER: &str = "vendor/millstream";
+/// Where a project keeps its copies, relative to its root. Not `vendor`: `cargo vendor` deletes what it finds there.
+pub(crate) const FOLDER: &str = "sdk";
 /// This command's version, which is that of every SDK it carries.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 

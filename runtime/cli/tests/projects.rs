@@ -119,6 +119,11 @@ fn a_project_is_made_built_and_run_where_no_checkout_exists() {
     own.sort_unstable();
     assert_eq!(own, ["alone", "millstream-plugin", "millstream-plugin-macro"]);
 
+    // People who vendor their crates, too: cargo takes away what else lies in `vendor`.
+    let output = place.command("cargo", &["vendor", "--locked"]).current_dir(&project).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(project.join("vendor/serde").is_dir() && project.join("sdk/plugin/src/lib.rs").is_file());
+
     let folder = project.to_str().unwrap();
     let output = place.millstream(&["dev", folder, "--once", "--quic", "127.0.0.1:0"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -133,22 +138,22 @@ fn a_copy_of_the_sdk_follows_a_newer_command() {
     let place = Place::new();
     place.check(&["new", "old-shop"], 0, &[]);
     let version = env!("CARGO_PKG_VERSION");
-    place.check(&["plugin", "update-sdk", "old-shop"], 0, &["Unchanged  old-shop/vendor/millstream"]);
+    place.check(&["plugin", "update-sdk", "old-shop"], 0, &["Unchanged  old-shop/sdk"]);
 
-    let list = place.path("old-shop/vendor/millstream/rust.sha256");
+    let list = place.path("old-shop/sdk/rust.sha256");
     let say_version = |it: &str| {
         let text = fs::read_to_string(&list).unwrap();
         let (_, rest) = text.split_once(':').unwrap();
         fs::write(&list, format!("# millstream {it}:{rest}")).unwrap();
     };
     say_version("0.0.9");
-    let told = format!("SDK  old-shop/vendor/millstream is 0.0.9, this command has {version}");
+    let told = format!("SDK  old-shop/sdk is 0.0.9, this command has {version}");
     let said = place.check(&["plugin", "build", "old-shop"], 0, &[&told, "`millstream plugin update-sdk`"]);
     assert_eq!(said.matches("update-sdk").count(), 1, "{said}");
     place.check(&["dev", "old-shop", "--once", "--quic", "127.0.0.1:0"], 0, &[&told]);
 
     // A change made by hand is not lost by the way.
-    let source = place.path("old-shop/vendor/millstream/plugin/src/record.rs");
+    let source = place.path("old-shop/sdk/plugin/src/record.rs");
     let own = fs::read_to_string(&source).unwrap() + "// of my own\n";
     fs::write(&source, &own).unwrap();
     place.check(&["plugin", "update-sdk", "old-shop"], 4, &["plugin/src/record.rs", "was changed by hand", "--force"]);
@@ -171,7 +176,7 @@ fn a_developer_of_the_sdk_uses_the_checkout() {
     place.check(&["new", "linked", "--sdk", sdk.to_str().unwrap()], 0, &[]);
     let manifest = fs::read_to_string(place.path("linked/Cargo.toml")).unwrap();
     assert!(manifest.contains(sdk.join("sdk/plugin").to_str().unwrap()), "{manifest}");
-    assert!(!place.path("linked/vendor").exists());
+    assert!(!place.path("linked/sdk").exists());
     place.check(&["new", "other", "--sdk", "nowhere"], 3, &["the plugin SDK is not in nowhere"]);
     let args = ["metadata", "--format-version", "1", "--locked"];
     let output = place.command("cargo", &args).current_dir(place.path("linked")).output().unwrap();

@@ -189,7 +189,7 @@ fn offline_the_missing_target_is_told_before_anything_is_built() {
     // A project can be made all the same.
     let output = machine.millstream(&["new", "second", "--offline"]);
     self::check(&output, 0, &["Created", &format!("warning: the Rust target {TARGET} is not installed")]);
-    assert!(machine.path("second/vendor/millstream/plugin/src/lib.rs").exists());
+    assert!(machine.path("second/sdk/plugin/src/lib.rs").exists());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::problem::Problem;
   millstream plugin update-sdk ~/projects/shop
   millstream plugin update-sdk --force     # over changes made by hand, or back to an older version
 
-The copy is the one that `millstream new` wrote, in vendor/millstream of the project. Its files are replaced;
+The copy is the one that `millstream new` wrote, in `sdk` of the project. Its files are replaced;
 the project's own, and the versions in its Cargo.lock that still fit, stay.")]
 pub(crate) struct Args {
     /// The project's folder, or one in it
