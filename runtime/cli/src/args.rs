@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use millstream_broker::LogFormat;
 
 use crate::commands::{
-    bench, cluster, completions, consume, dev, group, new, pipeline, plugin, produce, serve, token, topic,
+    bench, cluster, completions, consume, dev, group, man, new, pipeline, plugin, produce, serve, token, topic,
 };
 use crate::console::{Colour, Console};
 use crate::table::Format;
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     Bench(bench::Args),
     /// Print shell completions
     Completions(completions::Args),
+    /// Write manual pages into a folder
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

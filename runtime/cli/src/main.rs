@@ -2,6 +2,7 @@
 //! in `console`, `table`, `format` and `problem`. Data goes to stdout, everything else to stderr.
 
 mod args;
+mod bundle;
 mod commands;
 mod connect;
 mod console;
@@ -21,6 +22,7 @@ mod problem;
 mod records;
 mod start;
 mod table;
+mod toolchain;
 
 use std::process::ExitCode;
 

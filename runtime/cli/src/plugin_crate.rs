@@ -12,8 +12,7 @@ use serde_json::Value;
 
 use crate::console::Console;
 use crate::problem::{Exit, Problem, Shown};
-
-const TARGET: &str = "wasm32-unknown-unknown";
+use crate::toolchain::{self, TARGET, no_cargo};
 
 /// A crate that becomes a plugin.
 #[derive(Clone, Debug)]
@@ -24,6 +23,8 @@ pub(crate) struct PluginCrate {
     package_id: String,
     /// Apart from the workspace's own builds, so that neither waits for or undoes the other.
     target_dir: PathBuf,
+    /// Cargo may download nothing.
+    offline: bool,
 }
 
 /// A component ready to be tested or uploaded.
@@ -44,11 +45,11 @@ pub(crate) enum Show {
 }
 
 impl PluginCrate {
-    /// Reads the crate in `folder` with `cargo metadata`.
+    /// Reads the crate in `folder` with `cargo metadata`, once what it is built with is there.
     ///
     /// # Errors
-    /// No crate there, no cargo, or a manifest that is not a plugin's.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    /// No crate there, no cargo, no WebAssembly target, or a manifest that is not a plugin's.
+    pub(crate) fn open(folder: &Path, offline: bool, console: &Console) -> Result<Self> {
         let manifest_path = folder.join("Cargo.toml");
         if !manifest_path.exists() {
             return Err(Problem::not_found(format!("there is no Cargo.toml in {}", folder.display()))
@@ -56,9 +57,11 @@ impl PluginCrate {
                 .into());
         }
         let manifest_path = manifest_path.canonicalize().with_context(|| manifest_path.display().to_string())?;
+        toolchain::prepare(folder, offline, console)?;
         let output = cargo()
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(&manifest_path)
+            .current_dir(folder)
             .output()
             .map_err(no_cargo)?;
         if !output.status.success() {
@@ -86,10 +89,16 @@ impl PluginCrate {
             description: text(&package["description"]),
             outputs: names(&own["outputs"]),
             asks: names(&own["asks"]),
-            sdk: format!("millstream-plugin {}", env!("CARGO_PKG_VERSION")),
+            sdk: format!("millstream-plugin {}", sdk_version(package)),
         };
         let target_dir = guests_dir(&text(&metadata["target_directory"]), &text(&metadata["workspace_root"]));
-        Ok(PluginCrate { folder: folder.to_path_buf(), manifest, package_id: text(&package["id"]), target_dir })
+        Ok(PluginCrate {
+            folder: folder.to_path_buf(),
+            manifest,
+            package_id: text(&package["id"]),
+            target_dir,
+            offline,
+        })
     }
 
     /// Where [`PluginCrate::build`]'s component is kept for the user.
@@ -127,12 +136,13 @@ impl PluginCrate {
 
     fn cargo_build(&self, console: &Console, show: Show) -> Result<PathBuf> {
         let mut command = cargo();
+        // In its own folder, whose toolchain and settings are meant.
         command
+            .current_dir(&self.folder)
             .args(["build", "--release", "--lib", "--target", TARGET, "--message-format=json-render-diagnostics"])
-            .arg("--manifest-path")
-            .arg(self.folder.join("Cargo.toml"))
             .arg("--target-dir")
             .arg(&self.target_dir)
+            .args(self.offline.then_some("--offline"))
             .args(["--color", if console.is_coloured() { "always" } else { "never" }])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -163,12 +173,11 @@ impl PluginCrate {
 
 /// The cargo that a user's shell would run; the one that runs us when there is none.
 fn cargo() -> Command {
-    let on_path = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("cargo").is_file()));
-    let mut command = match std::env::var_os("CARGO") {
-        Some(own) if !on_path => Command::new(own),
-        _ => Command::new("cargo"),
-    };
+    let mut command = toolchain::program("cargo");
+    // Cargo works in the plugin's folder; the user named this from where he is.
+    if let Some(target) = std::env::var_os("CARGO_TARGET_DIR").and_then(|target| std::path::absolute(target).ok()) {
+        command.env("CARGO_TARGET_DIR", target);
+    }
     // What `cargo run` says about this program is not about the plugin.
     for (key, _) in std::env::vars_os() {
         if key.to_str().is_some_and(|key| key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_MANIFEST_")) {
@@ -176,15 +185,6 @@ fn cargo() -> Command {
         }
     }
     command
-}
-
-fn no_cargo(error: std::io::Error) -> anyhow::Error {
-    let problem = match error.kind() {
-        std::io::ErrorKind::NotFound => Problem::failure("cargo is not installed, and a plugin is built with it")
-            .help("install Rust from https://rustup.rs, then try again"),
-        _ => Problem::failure(format!("cargo can't be started: {error}")),
-    };
-    problem.into()
 }
 
 /// Cargo gives a library for WebAssembly no hash in its file name, so crates of the same name in a target
@@ -207,6 +207,17 @@ fn find_package<'a>(metadata: &'a Value, manifest_path: &Path) -> Option<&'a Val
 fn is_cdylib(package: &Value) -> bool {
     let targets = package["targets"].as_array().into_iter().flatten();
     targets.flat_map(|target| target["crate_types"].as_array().into_iter().flatten()).any(|kind| kind == "cdylib")
+}
+
+/// The version of the SDK that the package depends on by its path; this command's for one that it shares a
+/// workspace with.
+fn sdk_version(package: &Value) -> String {
+    let mut dependencies = package["dependencies"].as_array().into_iter().flatten();
+    let sdk = dependencies.find(|dependency| dependency["name"] == "millstream-plugin");
+    let manifest = sdk.and_then(|sdk| sdk["path"].as_str()).map(|path| Path::new(path).join("Cargo.toml"));
+    let text = manifest.and_then(|manifest| std::fs::read_to_string(manifest).ok()).unwrap_or_default();
+    let version = text.lines().find_map(|line| line.strip_prefix("version = "));
+    version.map_or(env!("CARGO_PKG_VERSION"), |version| version.trim_matches('"')).to_owned()
 }
 
 /// The core module that the package's build made, from cargo's messages.
@@ -274,9 +285,7 @@ fn sources_of(rule: &str) -> Vec<PathBuf> {
 fn explain(said: &str) -> anyhow::Error {
     let said = plain(said);
     if said.contains(&format!("`{TARGET}` target may not be installed")) {
-        return Problem::failure(format!("the Rust target {TARGET} is not installed"))
-            .help(format!("rustup target add {TARGET}"))
-            .into();
+        return toolchain::no_target(&format!("rustup target add {TARGET}"));
     }
     // The compiler's own words are above.
     Shown(Exit::Failure).into()

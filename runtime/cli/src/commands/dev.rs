@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// Feed the inputs, wait until the pipelines have handled them, print what came out, and exit
     #[arg(long, conflicts_with = "stop_after")]
     once: bool,
+    /// Download nothing: build with the crates and the WebAssembly target that are here
+    #[arg(long)]
+    offline: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -51,8 +54,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    let Args { folder, quic, http, data_dir, feed, fresh, stop_after, once } = args;
+    let Args { folder, quic, http, data_dir, feed, fresh, stop_after, once, offline } = args;
     let data_dir = data_dir.unwrap_or_else(|| folder.join(".millstream"));
-    let options = Options { folder, quic, http, data_dir, feed, fresh, stop_after, once };
+    let options = Options { folder, quic, http, data_dir, feed, fresh, stop_after, once, offline };
     block_on(dev::run(options, context.console.clone()))
 }

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod consume;
 pub(crate) mod dev;
 pub(crate) mod group;
+pub(crate) mod man;
 pub(crate) mod new;
 pub(crate) mod pipeline;
 pub(crate) mod plugin;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Cluster(command) => cluster::run(command, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args, context),
     }
 }
 

@@ -1,11 +1,14 @@
-//! `new`: a project that works at once, made of the files in `templates/project`.
+//! `new`: a project that works at once and on any machine, made of the files in `templates/project` and a
+//! copy of the SDK.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
 use crate::args::Context;
+use crate::bundle::{self, Bundle};
 use crate::problem::Problem;
+use crate::toolchain;
 
 /// Each file of a new project; `{{…}}` in it is filled in.
 const FILES: [(&str, &str); 9] = [
@@ -28,9 +31,12 @@ pub(crate) struct Args {
     /// The project's name or folder
     #[arg(value_name = "NAME")]
     folder: PathBuf,
-    /// Folder of the plugin SDK's sources [default: those this command was built from]
+    /// Depend on the plugin SDK in this folder, for work on the SDK [default: a copy in the project]
     #[arg(long, env = "MILLSTREAM_SDK", value_name = "DIR")]
     sdk: Option<PathBuf>,
+    /// Download nothing: only tell what building it will need
+    #[arg(long)]
+    offline: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
@@ -40,25 +46,37 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             .help("choose another name, or delete it first")
             .into());
     }
-    let sdk = find_sdk(args.sdk.as_deref())?;
+    let sdk = match &args.sdk {
+        Some(sources) => find_sdk(sources)?,
+        None => Path::new(bundle::FOLDER).join("plugin"),
+    };
     // A TOML string escapes what a JSON string escapes.
     let dependency = format!("{{ path = {} }}", serde_json::to_string(&sdk)?);
     for (path, template) in FILES {
-        let content =
-            template.replace("{{name}}", &name).replace("{{sdk}}", &dependency).replace("{{toolchain}}", toolchain());
+        let content = template
+            .replace("{{name}}", &name)
+            .replace("{{sdk}}", &dependency)
+            .replace("{{toolchain}}", tested_toolchain());
         write(&args.folder.join(path), content.as_bytes())?;
     }
-    if let Some(lock) = lock_file(&sdk) {
-        // The versions that the SDK is tested with; cargo drops what the project does not use.
-        write(&args.folder.join("Cargo.lock"), &std::fs::read(&lock).with_context(|| lock.display().to_string())?)?;
+    write(&args.folder.join("Cargo.lock"), bundle::rust_lock(&name).as_bytes())?;
+    if args.sdk.is_none() {
+        Bundle::Rust.write(&args.folder.join(bundle::FOLDER))?;
     }
     context.console.verb("Created", &format!("{}  plugin, pipeline, sample data, tests", args.folder.display()));
+    // The project is there either way, and its first build would tell the same.
+    if let Err(error) = toolchain::prepare(&args.folder, args.offline, &context.console) {
+        context.console.warn(&format!("{error:#}"));
+        if let Some(help) = error.downcast_ref::<Problem>().and_then(|problem| problem.help.as_ref()) {
+            context.console.help(help);
+        }
+    }
     context.console.line(&format!("\n  cd {} && millstream dev\n", args.folder.display()));
     Ok(())
 }
 
 /// The toolchain that the SDK is tested with, from this repository's own file.
-fn toolchain() -> &'static str {
+fn tested_toolchain() -> &'static str {
     let own = include_str!("../../../../rust-toolchain.toml");
     let channel = own.lines().find_map(|line| line.strip_prefix("channel = "));
     channel.map_or("stable", |channel| channel.trim_matches('"'))
@@ -85,19 +103,13 @@ fn project_name(folder: &Path) -> Result<String> {
     Ok(name)
 }
 
-/// The SDK's folder: the one asked for, or the one this command was built beside, if it is still there.
-fn find_sdk(asked: Option<&Path>) -> Result<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let sources = asked.unwrap_or(&beside);
-    // The folder itself, or that of all sources.
+/// The SDK's folder in `sources`, which is that folder or the one of all sources.
+fn find_sdk(sources: &Path) -> Result<PathBuf> {
     let places = [sources.to_path_buf(), sources.join("sdk/plugin")];
     match places.iter().find(|folder| is_sdk(folder)) {
         Some(folder) => folder.canonicalize().with_context(|| folder.display().to_string()),
-        None if asked.is_some() => Err(Problem::not_found(format!("the plugin SDK is not in {}", sources.display()))
+        None => Err(Problem::not_found(format!("the plugin SDK is not in {}", sources.display()))
             .help("--sdk names the folder of Millstream's sources, or sdk/plugin in it")
-            .into()),
-        None => Err(Problem::not_found("the plugin SDK's sources, which this command was built from, are gone")
-            .help("the SDK is not on crates.io: name the folder of Millstream's sources with --sdk DIR")
             .into()),
     }
 }
@@ -105,10 +117,6 @@ fn find_sdk(asked: Option<&Path>) -> Result<PathBuf> {
 fn is_sdk(folder: &Path) -> bool {
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml"));
     manifest.is_ok_and(|text| text.lines().any(|line| line.trim() == "name = \"millstream-plugin\""))
-}
-
-fn lock_file(sdk: &Path) -> Option<PathBuf> {
-    Some(sdk.ancestors().nth(2)?.join("Cargo.lock")).filter(|lock| lock.exists())
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

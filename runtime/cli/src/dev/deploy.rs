@@ -33,8 +33,9 @@ enum Part {
 }
 
 impl Deployment {
-    pub(super) fn new(project: &Project, server: Server, console: Console) -> Self {
-        let plugins = project.manifest.plugins.iter().map(|path| Plugin::new(project.path(path))).collect();
+    pub(super) fn new(project: &Project, offline: bool, server: Server, console: Console) -> Self {
+        let plugin = |path: &PathBuf| Plugin::new(project.path(path), offline);
+        let plugins = project.manifest.plugins.iter().map(plugin).collect();
         Deployment { server, console, plugins, pipelines: Vec::new(), broken: BTreeSet::new() }
     }
 

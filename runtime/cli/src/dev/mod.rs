@@ -19,9 +19,11 @@ use std::time::Duration;
 use anyhow::Result;
 use millstream_broker::HttpDoor;
 
+use crate::bundle;
 use crate::console::Console;
 use crate::ending::{stdout_closed, stop_signal};
 use crate::manifest::Project;
+use crate::toolchain;
 use local::Local;
 use session::Session;
 
@@ -38,6 +40,8 @@ pub(crate) struct Options {
     /// Counted from when everything runs.
     pub(crate) stop_after: Option<Duration>,
     pub(crate) once: bool,
+    /// Builds may download nothing.
+    pub(crate) offline: bool,
 }
 
 /// Whether inputs are fed.
@@ -57,6 +61,7 @@ pub(crate) enum Feed {
 /// The project or its broker does not start; with `once`, also when a plugin or pipeline does not work.
 pub(crate) async fn run(options: Options, console: Console) -> Result<()> {
     let project = Project::load(&options.folder)?;
+    prepare(&project, &options, &console)?;
     let local = Local::start(&options, &console).await?;
     let mut session = Session::new(options, project, local.server().clone(), console.clone());
     let result = tokio::select! {
@@ -71,4 +76,12 @@ pub(crate) async fn run(options: Options, console: Console) -> Result<()> {
     drop(session);
     local.stop(&console).await;
     result
+}
+
+/// Sees to what the plugins are built with before anything starts; blocks while something is installed.
+fn prepare(project: &Project, options: &Options, console: &Console) -> Result<()> {
+    for plugin in &project.manifest.plugins {
+        toolchain::prepare(&project.path(plugin), options.offline, console)?;
+    }
+    bundle::tell_age(&options.folder, console)
 }

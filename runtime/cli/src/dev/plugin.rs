@@ -20,6 +20,8 @@ pub(super) struct Plugin {
     /// Files outside of the folder that its last build read.
     elsewhere: Vec<PathBuf>,
     pushed: Option<PluginDescription>,
+    /// Builds may download nothing.
+    offline: bool,
 }
 
 /// What a build came to.
@@ -32,8 +34,8 @@ pub(super) enum Outcome {
 }
 
 impl Plugin {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Plugin { root, elsewhere: Vec::new(), pushed: None }
+    pub(super) fn new(root: PathBuf, offline: bool) -> Self {
+        Plugin { root, elsewhere: Vec::new(), pushed: None, offline }
     }
 
     pub(super) fn sources(&self) -> Sources {
@@ -57,8 +59,8 @@ impl Plugin {
     /// [`Shown`] when the compiler has said it all; else no cargo, no target, a plugin the broker refuses.
     pub(super) async fn renew(&mut self, server: &Server, console: &Console) -> Result<Outcome> {
         let verb = if self.pushed.is_some() { "Rebuilding" } else { "Building" };
-        let (root, inner) = (self.root.clone(), console.clone());
-        let (built, elsewhere) = tokio::task::spawn_blocking(move || build(&root, &inner)).await??;
+        let (root, offline, inner) = (self.root.clone(), self.offline, console.clone());
+        let (built, elsewhere) = tokio::task::spawn_blocking(move || build(&root, offline, &inner)).await??;
         self.elsewhere = elsewhere;
         console.timed(verb, &built.name, built.took);
         let digest = millstream_plugin_host::digest(&built.component);
@@ -94,11 +96,11 @@ impl Plugin {
 }
 
 /// Blocks for as long as cargo takes.
-fn build(root: &Path, console: &Console) -> Result<(Built, Vec<PathBuf>)> {
+fn build(root: &Path, offline: bool, console: &Console) -> Result<(Built, Vec<PathBuf>)> {
     if root.extension().is_some_and(|end| end == "wasm") {
         return Ok((read_component(root)?, Vec::new()));
     }
-    let plugin = PluginCrate::open(root)?;
+    let plugin = PluginCrate::open(root, offline, console)?;
     let built = plugin.build(console, Show::Calm)?;
     Ok((built, plugin.sources_elsewhere()))
 }

@@ -44,7 +44,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(options: Options, project: Project, server: Server, console: Console) -> Self {
-        let deployment = Deployment::new(&project, server.clone(), console.clone());
+        let deployment = Deployment::new(&project, options.offline, server.clone(), console.clone());
         let status = Status::new(server.clone(), console.clone());
         let tails = Tails::new(server.clone(), console.clone());
         let note = Note::read(&options.data_dir);

@@ -11,7 +11,7 @@ use super::{FolderArgs, local_engine};
 use crate::args::Context;
 use crate::fixtures::{Case, Fixture, load};
 use crate::format::{bytes, count, nanoseconds};
-use crate::plugin_crate::{PluginCrate, Show};
+use crate::plugin_crate::Show;
 use crate::problem::Problem;
 use crate::table::{Format, print_json, print_line};
 
@@ -41,7 +41,7 @@ struct Figures {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let fixtures = load(&args.folder.folder)?;
-    let crate_ = PluginCrate::open(&args.folder.folder)?;
+    let crate_ = args.folder.open(&context.console)?;
     let built = crate_.build(&context.console, Show::Calm)?;
     let plugin = local_engine()?.compile(&built.component)?;
     let time = Duration::from_secs_f64(args.seconds.clamp(0.01, 3_600.0));

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::FolderArgs;
 use crate::args::Context;
 use crate::format::{bytes, hex, short_digest};
-use crate::plugin_crate::{PluginCrate, Show};
+use crate::plugin_crate::Show;
 use crate::table::{Format, print_json};
 
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let plugin = PluginCrate::open(&args.folder.folder)?;
+    let plugin = args.folder.open(&context.console)?;
     let built = plugin.build(&context.console, Show::All)?;
     let path = match &args.out {
         Some(out) => {

@@ -7,6 +7,7 @@ mod inspect;
 mod list;
 mod push;
 mod test;
+mod update_sdk;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,9 @@ use clap::Subcommand;
 use millstream_plugin_host::{Engine, EngineConfig};
 
 use crate::args::Context;
+use crate::bundle;
+use crate::console::Console;
+use crate::plugin_crate::PluginCrate;
 pub(crate) use push::{describe, read_component, upload};
 
 #[derive(Debug, Subcommand)]
@@ -33,6 +37,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Delete a version of a plugin
     Delete(delete::Args),
+    /// Bring a project's copy of the SDK to this command's version
+    UpdateSdk(update_sdk::Args),
 }
 
 pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
@@ -44,15 +50,28 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::List(args) => list::run(args, context),
         Command::Inspect(args) => inspect::run(args, context),
         Command::Delete(args) => delete::run(args, context),
+        Command::UpdateSdk(args) => update_sdk::run(&args, context),
     }
 }
 
-/// A folder with a plugin's crate, the current one by default.
+/// A folder with a plugin's crate, the current one by default, that is to be built.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct FolderArgs {
     /// The plugin's folder
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
+    /// Download nothing: build with the crates and the WebAssembly target that are here
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+impl FolderArgs {
+    /// The crate, ready to be built.
+    fn open(&self, console: &Console) -> Result<PluginCrate> {
+        let plugin = PluginCrate::open(&self.folder, self.offline, console)?;
+        bundle::tell_age(&self.folder, console)?;
+        Ok(plugin)
+    }
 }
 
 /// An engine for one component on this machine, few instances, nothing kept on disk.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use millstream_plugin_host::{Kind, inspect};
 use millstream_protocol::message::{PluginDescription, UploadPluginAck};
 
+use super::FolderArgs;
 use super::list::asks;
 use crate::args::Context;
 use crate::commands::block_on;
@@ -13,7 +14,7 @@ use crate::connect::{Server, ServerArgs};
 use crate::console::Console;
 use crate::format::{bytes, short_digest};
 use crate::json;
-use crate::plugin_crate::{Built, PluginCrate, Show};
+use crate::plugin_crate::{Built, Show};
 use crate::problem::Problem;
 use crate::table::{Format, print_json};
 
@@ -35,14 +36,17 @@ pub(crate) struct Args {
     /// Replace this version if it exists with other contents; meant for development
     #[arg(long)]
     replace: bool,
+    /// Download nothing: build with the crates and the WebAssembly target that are here
+    #[arg(long)]
+    offline: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    let Args { plugin, name, plugin_version, replace, server } = args;
+    let Args { plugin, name, plugin_version, replace, offline, server } = args;
     let mut built = if plugin.is_dir() {
-        PluginCrate::open(&plugin)?.build(&context.console, Show::Calm)?
+        FolderArgs { folder: plugin.clone(), offline }.open(&context.console)?.build(&context.console, Show::Calm)?
     } else {
         read_component(&plugin)?
     };

@@ -10,7 +10,7 @@ use super::{FolderArgs, local_engine};
 use crate::args::Context;
 use crate::fixtures::{Case, Fixture, differences, load};
 use crate::format::plural;
-use crate::plugin_crate::{PluginCrate, Show};
+use crate::plugin_crate::Show;
 use crate::problem::{Exit, Shown};
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let fixtures = load(&args.folder.folder)?;
     let component = match &args.component {
         Some(file) => std::fs::read(file).with_context(|| file.display().to_string())?,
-        None => PluginCrate::open(&args.folder.folder)?.build(&context.console, Show::Calm)?.component,
+        None => args.folder.open(&context.console)?.build(&context.console, Show::Calm)?.component,
     };
     let plugin = local_engine()?.compile(&component)?;
     let (mut passed, mut failed) = (0_u64, 0_u64);

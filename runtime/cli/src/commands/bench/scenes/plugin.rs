@@ -79,7 +79,7 @@ pub(super) fn find(args: &Args, console: &Console) -> Result<Built> {
         }
     };
     if path.is_dir() {
-        return PluginCrate::open(path)?.build(console, Show::Calm);
+        return PluginCrate::open(path, false, console)?.build(console, Show::Calm);
     }
     read_component(path)
 }
