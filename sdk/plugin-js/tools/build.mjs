@@ -3,14 +3,19 @@
 //
 //   node build.mjs bundle ENTRY BUNDLE          one file of the plugin and all it imports; the files it read, as JSON
 //   node build.mjs component BUNDLE COMPONENT   the bundle and a JavaScript engine in one component
+//
+// It runs in the plugin's folder, whose packages esbuild and componentize-js are the ones that are used.
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 // Beside this package, in the repository as in a project's copy.
 const CONTRACT = join(here, '../../wit');
+const project = createRequire(resolve('package.json'));
 const HOST = 'millstream:plugin/host@0.1.0';
 
 const [step, from, to] = process.argv.slice(2);
@@ -27,7 +32,7 @@ switch (step) {
 
 /** TypeScript becomes JavaScript here; its types are taken away, not checked. */
 async function bundle(entry, file) {
-  const { build } = await import('esbuild');
+  const { build } = project('esbuild');
   const wrapper = [
     `import * as host from ${JSON.stringify(HOST)};`,
     // Before the plugin's own modules, which may use a clock as soon as they are loaded.
@@ -64,7 +69,7 @@ async function bundle(entry, file) {
 }
 
 async function component(bundle, file) {
-  const { componentize } = await import('@bytecodealliance/componentize-js');
+  const { componentize } = await import(pathToFileURL(resolved('@bytecodealliance/componentize-js')));
   // The engine sees the bundle's folder while it is set up, and finds nothing else there.
   const folder = await mkdtemp(join(tmpdir(), 'millstream-plugin-'));
   const source = join(folder, 'plugin.js');
@@ -85,6 +90,17 @@ async function component(bundle, file) {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** The file of a package that can be imported only; `require.resolve` finds no entry for those. */
+function resolved(name) {
+  for (const folder of project.resolve.paths(name)) {
+    const manifest = join(folder, name, 'package.json');
+    if (!existsSync(manifest)) continue;
+    const { exports } = JSON.parse(readFileSync(manifest, 'utf8'));
+    return join(folder, name, exports.import);
+  }
+  return fail(`${name} is not installed in ${resolve('.')}`);
 }
 
 /** The engine's own words where a module's first run fails, without the way there. */

@@ -1,9 +1,12 @@
 // The hooks behind typescript.mjs: TypeScript is compiled when it is loaded, and `./price.js` finds `./price.ts`.
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { resolve as absolute } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { transform } from 'esbuild';
 
+// The project's own, as in a build.
+const { transform } = createRequire(absolute('package.json'))('esbuild');
 const TYPESCRIPT = /\.m?ts$/;
 
 export async function resolve(specifier, context, next) {
