@@ -16,12 +16,11 @@ mod framing;
 mod json;
 mod json_line;
 mod manifest;
-mod plugin_crate;
+mod plugin_source;
 mod problem;
 mod records;
 mod start;
 mod table;
-mod toolchain;
 
 use std::process::ExitCode;
 

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 
 use crate::args::Context;
 use crate::bundle::{self, Bundle};
+use crate::plugin_source;
 use crate::problem::Problem;
-use crate::toolchain;
 
 /// Each file of a new project; `{{…}}` in it is filled in.
 const FILES: [(&str, &str); 9] = [
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     context.console.verb("Created", &format!("{}  plugin, pipeline, sample data, tests", args.folder.display()));
     // The project is there either way, and its first build would tell the same.
-    if let Err(error) = toolchain::prepare(&args.folder, args.offline, &context.console) {
+    if let Err(error) = plugin_source::prepare(&args.folder, args.offline, &context.console) {
         context.console.warn(&format!("{error:#}"));
         if let Some(help) = error.downcast_ref::<Problem>().and_then(|problem| problem.help.as_ref()) {
             context.console.help(help);

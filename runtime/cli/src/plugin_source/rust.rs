@@ -4,15 +4,16 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use millstream_plugin_host::{Manifest, componentize};
 use serde_json::Value;
 
+use super::toolchain::{self, TARGET, no_cargo};
+use super::{Built, Show, write_whole};
 use crate::console::Console;
 use crate::problem::{Exit, Problem, Shown};
-use crate::toolchain::{self, TARGET, no_cargo};
 
 /// A crate that becomes a plugin.
 #[derive(Clone, Debug)]
@@ -25,23 +26,6 @@ pub(crate) struct PluginCrate {
     target_dir: PathBuf,
     /// Cargo may download nothing.
     offline: bool,
-}
-
-/// A component ready to be tested or uploaded.
-#[derive(Clone, Debug)]
-pub(crate) struct Built {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) component: Vec<u8>,
-    pub(crate) took: Duration,
-}
-
-/// How much of cargo's output is shown while it works.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Show {
-    All,
-    /// Warnings and errors only; progress is a spinner on a terminal, a line per crate elsewhere.
-    Calm,
 }
 
 impl PluginCrate {
@@ -289,13 +273,6 @@ fn explain(said: &str) -> anyhow::Error {
     }
     // The compiler's own words are above.
     Shown(Exit::Failure).into()
-}
-
-/// Replaces a file as a whole, so that nobody reads half a component.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let fresh = path.with_extension(format!("{}.new", std::process::id()));
-    std::fs::write(&fresh, bytes)?;
-    std::fs::rename(&fresh, path)
 }
 
 #[cfg(test)]
