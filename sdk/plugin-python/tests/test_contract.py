@@ -25,7 +25,8 @@ def part(given: Any) -> bytes | None:
         return None if given is None else given.encode()
     if "hex" in given:
         return bytes.fromhex(given["hex"])
-    return (given["repeat"] * given["times"]).encode()
+    text: str = given["repeat"] * given["times"]
+    return text.encode()
 
 
 class Contract(unittest.TestCase):

@@ -16,7 +16,7 @@ use super::{Built, DIST, write_whole};
 use crate::bundle;
 use crate::console::Console;
 use crate::format::bytes;
-use crate::problem::Problem;
+use crate::problem::{Exit, Problem, Shown};
 
 const PYTHON_MIN: (u32, u32) = (3, 11);
 const VENV: &str = ".venv";
@@ -217,7 +217,11 @@ impl Python {
         let ran = program::run(&mut command)?;
         if !ran.success {
             drop(step);
-            return Err(ran.shown(console));
+            let sources = self.sources();
+            explain(&ran.words(), &[(1, &sources), (2, &self.sdk.join("src"))])
+                .lines()
+                .for_each(|line| console.line(line));
+            return Err(Shown(Exit::Failure).into());
         }
         let bytes_made = std::fs::read(&component).with_context(|| component.display().to_string())?;
         std::fs::remove_file(&component).ok();
@@ -384,6 +388,17 @@ fn probe(manifest: &Path) -> Result<(PathBuf, Said)> {
     Ok((python, plugin))
 }
 
+/// Python's own words, without the way to them through the tool; `mounts` are the folders that the interpreter in
+/// the component sees under a number.
+fn explain(words: &str, mounts: &[(usize, &Path)]) -> String {
+    let own = words.find("AssertionError: Traceback").map_or(words, |at| &words[at + "AssertionError: ".len()..]);
+    let mut text = own.split("\n\nCaused by:").next().unwrap_or_default().trim().to_owned();
+    for (number, folder) in mounts {
+        text = text.replace(&format!("File \"/{number}/"), &format!("File \"{}/", folder.display()));
+    }
+    text
+}
+
 fn sdk_version(sdk: &Path) -> String {
     let text = std::fs::read_to_string(sdk.join("pyproject.toml")).unwrap_or_default();
     let version = text.lines().find_map(|line| line.strip_prefix("version = "));
@@ -421,6 +436,17 @@ mod tests {
             "# a==1\nRuamel_Yaml.Clib==0.2; python_version > '3'\nloose>=1\n-r other\n",
             &[("ruamel-yaml-clib", "0.2")],
         );
+    }
+
+    #[test]
+    fn pythons_words_name_the_users_files() {
+        let said = "Traceback (most recent call last):\n  File \"/x/.venv/bin/componentize-py\", line 8, in <module>\n\
+            AssertionError: Traceback (most recent call last):\n  File \"/0/millstream_component.py\", line 1\n  \
+            File \"/1/plugin.py\", line 20\nSyntaxError: '{' was never closed\n\n\nCaused by:\n    SyntaxError\n";
+        let expected = "Traceback (most recent call last):\n  File \"/0/millstream_component.py\", line 1\n  \
+            File \"shop/src/plugin.py\", line 20\nSyntaxError: '{' was never closed";
+        assert_eq!(explain(said, &[(1, Path::new("shop/src"))]), expected);
+        assert_eq!(explain("error: no space left", &[]), "error: no space left");
     }
 
     #[test]

@@ -58,7 +58,7 @@ def world(module: ModuleType) -> type:
 
 class _World:
     def init(self, config: str) -> None:
-        sys.stdout, sys.stderr = _Lines("info"), _Lines("warn")  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _Lines("info"), _Lines("warn")
         report._set_sink(lambda level, message: host.log(_LEVELS[level], message))
         assert _Running.transform is not None
         try:
