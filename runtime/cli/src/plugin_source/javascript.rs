@@ -247,10 +247,11 @@ fn packages_are_there(folder: &Path) -> bool {
     let mut wanted = lock["packages"].as_object().into_iter().flatten();
     wanted.all(|(path, package)| {
         let is_package = path.starts_with("node_modules/") || path.contains("/node_modules/");
-        !is_package
-            || package["optional"] == true
-            || package["link"] == true && folder.join(path).exists()
-            || installed["packages"][path]["version"] == package["version"]
+        let is_there = match package["link"] == true {
+            true => folder.join(path).exists(),
+            false => installed["packages"][path]["version"] == package["version"],
+        };
+        !is_package || package["optional"] == true || is_there
     })
 }
 
