@@ -1,5 +1,8 @@
 // What can be a key, a value or a header's value: text, bytes, a number (as the shortest decimal text that is exactly it,
-// as RFC 8785 writes numbers), or `null`.
+// as RFC 8785 writes numbers; a whole one below 10^21 keeps all its digits), or `null`.
+
+/** Beyond this, whole numbers are written with an exponent. */
+const WHOLE_MAX = 1e21;
 
 /** The part as a string or bytes; throws for what can't be one. */
 export function partOf(what, part) {
@@ -13,7 +16,7 @@ export function partOf(what, part) {
       return String(part);
     case 'number':
       if (!Number.isFinite(part)) throw new TypeError(`a ${what} can't be ${part}`);
-      return String(part);
+      return Number.isInteger(part) && Math.abs(part) < WHOLE_MAX ? String(BigInt(part)) : String(part);
     case 'object':
       if (part instanceof Uint8Array) return part;
       if (ArrayBuffer.isView(part)) return new Uint8Array(part.buffer, part.byteOffset, part.byteLength);

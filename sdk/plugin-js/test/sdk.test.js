@@ -57,6 +57,7 @@ test('parts are text, bytes, numbers or null', () => {
   check(16.0, '16');
   check(-0, '0');
   check(1e21, '1e+21');
+  check(2 ** 68, '295147905179352825856');
   check(0.1, '0.1');
   check(2n ** 64n, '18446744073709551616');
   check(null, '<tombstone>');

@@ -22,6 +22,7 @@ function obey(program, { record, config, out }) {
       case 'key': emit = begun().key(first); break;
       case 'header': emit = begun().header(first, second); break;
       case 'timestamp': emit = begun().timestamp(first); break;
+      case 'keyof': emit = begun().key(record.field(first)); break;
       case 'like': emit = begun().like(record); break;
       case 'to': emit = out.to(first); break;
       case 'drop': emit = null; break;

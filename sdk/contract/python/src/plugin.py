@@ -26,6 +26,9 @@ def follow(program: list[list[Any]], record: Record, config: Config, out: Output
             case "key" | "header" | "timestamp":
                 begun = getattr(emit, word)(*args)
                 continue
+            case "keyof":
+                begun = emit.key(record.field(args[0]))
+                continue
             case "like":
                 begun = emit.like(record)
                 continue

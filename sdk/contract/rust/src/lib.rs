@@ -26,7 +26,7 @@ fn follow(program: &[Vec<Value>], record: &Record, config: &Config, out: &mut Ou
     let mut begun: Vec<&[Value]> = Vec::new();
     for word in program {
         match (text(word, 0), word.get(1)) {
-            ("key" | "header" | "timestamp" | "like", _) => begun.push(word),
+            ("key" | "header" | "timestamp" | "like" | "keyof", _) => begun.push(word),
             ("to", _) => begun = vec![word],
             ("when", given) => {
                 if record.value().is_some() && Some(record.str()?) == given.and_then(Value::as_str) {
@@ -64,6 +64,14 @@ fn begin<'o>(begun: &[&[Value]], record: &Record, out: &'o mut Output) -> Result
                 other => emit.header(text(word, 1), other.as_str()),
             },
             "timestamp" => emit.timestamp(word[1].as_i64().context("an integer")?),
+            "keyof" => match record.json_field(text(word, 1))?.unwrap_or_default() {
+                Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                    (Some(number), _) => emit.key(number),
+                    (None, Some(number)) => emit.key(number),
+                    (None, None) => emit.key(number.as_f64()),
+                },
+                other => emit.key(other.as_str()),
+            },
             _ => emit.like(record),
         };
     }

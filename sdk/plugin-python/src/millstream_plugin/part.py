@@ -1,5 +1,5 @@
 """What can be a key, a value or a header's value: text, bytes, a number (as the shortest decimal text that is exactly it, as
-RFC 8785 writes numbers), or ``None``."""
+RFC 8785 writes numbers; a whole one below 10^21 keeps all its digits), or ``None``."""
 
 import math
 from typing import TypeAlias
@@ -31,8 +31,8 @@ def part_of(what: str, part: Part) -> bytes | None:
 
 def _shortest(number: float) -> str:
     """As ECMAScript writes it: `repr` has the same digits, in another notation."""
-    if number == 0:
-        return "0"
+    if number.is_integer() and abs(number) < 1e21:
+        return str(int(number))
     sign = "-" if number < 0 else ""
     mantissa, _, power = repr(abs(number)).partition("e")
     whole, _, fraction = mantissa.partition(".")
