@@ -17,6 +17,12 @@ const PARTS: &[(&str, &str, &[&str], &str)] = &[
     ("RUST", "sdk/plugin-macro", &["Cargo.toml", "src"], "plugin-macro"),
     ("RUST", "sdk/wit", &["plugin.wit"], "wit"),
     ("RUST", "", &["LICENSE"], ""),
+    ("JAVASCRIPT", "sdk/plugin-js", &["package.json", "README.md", "src", "tools"], "plugin-js"),
+    ("JAVASCRIPT", "sdk/wit", &["plugin.wit"], "wit"),
+    ("JAVASCRIPT", "", &["LICENSE"], ""),
+    ("PYTHON", "sdk/plugin-python", &["pyproject.toml", "README.md", "src"], "plugin-python"),
+    ("PYTHON", "sdk/wit", &["plugin.wit"], "wit"),
+    ("PYTHON", "", &["LICENSE"], ""),
 ];
 
 /// The crates of the Rust SDK, and what a new project depends on itself.
@@ -58,6 +64,10 @@ fn pack(path: &Path, to: &str, workspace: &Workspace, files: &mut BTreeMap<Strin
         for entry in std::fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))? {
             let entry = entry?;
             let name = entry.file_name().into_string().map_err(|_| "a file's name is no text")?;
+            // Left by tests that ran here, and no part of the sources.
+            if name == "__pycache__" || name.ends_with(".egg-info") {
+                continue;
+            }
             pack(&entry.path(), &join(to, &name), workspace, files)?;
         }
         return Ok(());

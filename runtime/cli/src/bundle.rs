@@ -31,6 +31,10 @@ const README: &str = include_str!("../templates/sdk/README.md.in");
 pub(crate) enum Bundle {
     /// `millstream-plugin`, its macro, and the contract.
     Rust,
+    /// The npm package `millstream-plugin`, for JavaScript and TypeScript, and the contract.
+    JavaScript,
+    /// The Python package `millstream_plugin`, and the contract.
+    Python,
 }
 
 /// How a project's copy stands to what this command carries.
@@ -54,17 +58,21 @@ struct Listed {
 
 impl Bundle {
     /// Every bundle, for commands that are about whatever a project has.
-    pub(crate) const ALL: [Bundle; 1] = [Bundle::Rust];
+    pub(crate) const ALL: [Bundle; 3] = [Bundle::Rust, Bundle::JavaScript, Bundle::Python];
 
     fn name(self) -> &'static str {
         match self {
             Bundle::Rust => "rust",
+            Bundle::JavaScript => "javascript",
+            Bundle::Python => "python",
         }
     }
 
     fn files(self) -> &'static [(&'static str, &'static [u8])] {
         match self {
             Bundle::Rust => RUST,
+            Bundle::JavaScript => JAVASCRIPT,
+            Bundle::Python => PYTHON,
         }
     }
 

@@ -9,7 +9,7 @@ use millstream_client::{Client, ErrorCode, UploadOptions};
 use millstream_protocol::message::{Api, UploadPluginAck};
 
 use crate::nearest;
-use crate::plugin_crate::Built;
+use crate::plugin_source::Built;
 use crate::problem::{Exit, Problem};
 
 /// Which broker to talk to. Flag, then environment, then the profile's own address.

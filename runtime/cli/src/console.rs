@@ -4,7 +4,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -162,6 +162,15 @@ impl Console {
         self.bars.add(bar.with_style(style).with_prefix(verb.to_owned()))
     }
 
+    /// Begins something that takes a while: a spinner on a terminal, a line elsewhere.
+    pub(crate) fn step(&self, verb: &str, text: &str) -> Step {
+        let spinner = self.live.then(|| self.spinner(verb, text));
+        if spinner.is_none() {
+            self.verb(verb, text);
+        }
+        Step { console: self.clone(), spinner, start: Instant::now() }
+    }
+
     /// A spinner that shows that something goes on, with the time it takes.
     pub(crate) fn spinner(&self, verb: &str, text: &str) -> ProgressBar {
         let style = ProgressStyle::with_template("{prefix:>12.cyan.bold}  {wide_msg} {elapsed}")
@@ -170,5 +179,32 @@ impl Console {
         let bar = self.bars.add(bar.with_message(text.to_owned()));
         bar.enable_steady_tick(Duration::from_millis(250));
         bar
+    }
+}
+
+/// Something that takes a while and has begun. Dropped without [`Step::done`], it leaves the spinner's place to an error.
+pub(crate) struct Step {
+    console: Console,
+    spinner: Option<ProgressBar>,
+    start: Instant,
+}
+
+impl Step {
+    /// Ends it with a line that tells how long it took.
+    pub(crate) fn done(self, verb: &str, text: &str) {
+        self.clear();
+        self.console.timed(verb, text, self.start.elapsed());
+    }
+
+    fn clear(&self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

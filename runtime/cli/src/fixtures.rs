@@ -108,13 +108,12 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
     Value::deserialize(deserializer).map(Some)
 }
 
-/// Reads all fixtures of a plugin's folder, by file name.
+/// Reads all fixtures of a folder, by file name.
 ///
 /// # Errors
 /// There is none, or one can't be read.
 pub(crate) fn load(folder: &Path) -> Result<Vec<(PathBuf, Fixture)>> {
-    let folder = folder.join("fixtures");
-    let entries = std::fs::read_dir(&folder).map_err(|_| {
+    let entries = std::fs::read_dir(folder).map_err(|_| {
         Problem::not_found(format!("there is no folder {}", folder.display()))
             .help("put input records and expected outputs into fixtures/NAME.yaml; plugins/identity has an example")
     })?;

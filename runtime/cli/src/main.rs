@@ -17,12 +17,11 @@ mod json;
 mod json_line;
 mod manifest;
 mod nearest;
-mod plugin_crate;
+mod plugin_source;
 mod problem;
 mod records;
 mod start;
 mod table;
-mod toolchain;
 
 use std::process::ExitCode;
 

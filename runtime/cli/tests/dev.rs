@@ -93,8 +93,13 @@ struct Dev<'a> {
 
 impl Dev<'_> {
     fn start<'a>(place: &'a Place, project: &str) -> Dev<'a> {
+        Dev::start_with(place, project, &[])
+    }
+
+    fn start_with<'a>(place: &'a Place, project: &str, more: &[&str]) -> Dev<'a> {
         let mut child = place
             .command(env!("CARGO_BIN_EXE_millstream"), &["dev", project, "--quic", "127.0.0.1:0"])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -344,4 +349,79 @@ fn what_keeps_it_from_starting_is_told() {
 
     place.edit("plain/pipelines/first.yaml", "filter:", "filtr:");
     check(&place, &["dev", "plain", "--once", "--quic", "127.0.0.1:0"], 1, &["unknown field `filtr`", "Waiting"]);
+}
+
+/// What a language's guest of the contract was built with, put where a project's own would be.
+fn lend_packages(place: &Place, project: &str, packages: &str, guest: &str) -> bool {
+    let lent = support::workspace().join("sdk/contract").join(guest).join(packages);
+    if !lent.exists() {
+        eprintln!("SKIPPED: {} is not there; .ci/languages installs it", lent.display());
+        return false;
+    }
+    std::os::unix::fs::symlink(lent, place.path(project).join(packages)).unwrap();
+    true
+}
+
+/// A project in another language gives what one in Rust gives, and follows saves.
+fn check_language(language: &str, packages: &str, guest: &str, source: &str, [right, changed, broken]: [&str; 3]) {
+    let place = Place::new();
+    let project = format!("{language}-shop");
+    let output = place.millstream(&["new", &project, "--lang", language, "--offline"]);
+    assert!(output.status.success() && text(&output.stderr).contains("packages of"), "{}", text(&output.stderr));
+    if !lend_packages(&place, &project, packages, guest) {
+        return;
+    }
+    let count = |pattern: &str| {
+        let file = place.path(&project).join("sample/orders.ndjson");
+        support::shell_count(&format!("grep -c -e '{pattern}' '{}'", file.display()))
+    };
+    let (all, bad, refunds) = (count(""), count("\"net\":\"ask\""), count("\"net\":-"));
+
+    let mut dev = Dev::start_with(&place, &project, &["--offline"]);
+    dev.says("Packaging");
+    dev.says("Packaged");
+    dev.says(&format!("Building  {project}"));
+    dev.says("Compiling");
+    dev.says("Compiled");
+    dev.says(&format!("Plugin  {project}@0.1.0"));
+    dev.says(&format!("Pipeline  {project}-pricing  running, 3 tasks"));
+    dev.says(&format!("in {all}   out {}   dead letters {bad}   lag 0", all - bad));
+    let records =
+        |topic: &str| dev.printed.lock().unwrap().lines().filter(|line| line.starts_with(topic)).count() as u64;
+    assert_eq!((records("orders-bad/"), records("refunds/"), records("priced/")), (bad, refunds, all - bad - refunds));
+
+    let source = format!("{project}/{source}");
+    place.edit(&source, right, broken);
+    dev.says("Keeping");
+    place.edit(&source, broken, changed);
+    dev.says("Packaged");
+    dev.says(&format!("Swapped  {project}"));
+    dev.produce("orders", r#"{"id":"new-code","net":100}"#);
+    assert!(dev.prints(r#""id":"new-code""#).contains("7000119"));
+    // What was built once is there at once.
+    place.edit(&source, changed, right);
+    dev.says(&format!("Swapped  {project}"));
+    let said = dev.stop();
+    assert_eq!(said.matches("Packaged").count(), 2, "{said}");
+
+    let mut own_tests = match language {
+        "typescript" => place.command("npm", &["test"]),
+        _ => place.command("python3", &["-B", "-m", "unittest"]),
+    };
+    let output = own_tests.current_dir(place.path(&project)).output().unwrap();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    place.run(&["plugin", "test", &project, "--offline"]);
+}
+
+/// The same in each language: its templates share pipeline, sample and fixtures.
+#[test]
+fn a_project_in_typescript_works_and_follows_saves() {
+    let (right, changed, broken) = ("{ id, net, total }", "{ id, net, total: total + 7_000_000 }", "{ id, net, total");
+    check_language("typescript", "node_modules", "javascript", "src/plugin.ts", [right, changed, broken]);
+}
+
+#[test]
+fn a_project_in_python_works_and_follows_saves() {
+    let (right, changed, broken) = ("\"total\": total}", "\"total\": total + 7_000_000}", "\"total\": total");
+    check_language("python", ".venv", "python", "src/plugin.py", [right, changed, broken]);
 }

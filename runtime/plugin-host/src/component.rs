@@ -122,14 +122,20 @@ pub fn componentize(core_module: &[u8], manifest: &Manifest) -> Result<Vec<u8>, 
     if !core_module.starts_with(b"\0asm") {
         return Err(LoadError::NotWasm { found: describe(core_module) });
     }
-    let mut component = wit_component::ComponentEncoder::default()
+    let component = wit_component::ComponentEncoder::default()
         .validate(true)
         .module(core_module)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| LoadError::Invalid { message: format!("{error:#}") })?;
+    Ok(with_manifest(component, manifest))
+}
+
+/// Puts `manifest` into a component that another toolchain made without one.
+pub fn with_manifest(component: Vec<u8>, manifest: &Manifest) -> Vec<u8> {
+    let mut component = component;
     let json = serde_json::to_vec(manifest).expect("a manifest is plain strings");
     append_custom_section(&mut component, MANIFEST_SECTION, &json);
-    Ok(component)
+    component
 }
 
 /// Sections may follow each other in any number at the end of a component: id 0, size, name, data.

@@ -30,7 +30,7 @@ mod ticker;
 mod world;
 
 pub use cache::is_whole_code;
-pub use component::{Inspection, Kind, MANIFEST_SECTION, Manifest, componentize, inspect};
+pub use component::{Inspection, Kind, MANIFEST_SECTION, Manifest, componentize, inspect, with_manifest};
 pub use cost::{Cost, cost};
 pub use counts::{EngineCounts, FAILURE_KINDS, failure_kind};
 pub use courtesy::release as release_core;

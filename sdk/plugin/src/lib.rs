@@ -39,6 +39,7 @@ mod columns;
 mod config;
 mod error;
 mod field;
+mod number;
 mod output;
 mod record;
 mod report;

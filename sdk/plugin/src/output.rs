@@ -10,7 +10,7 @@ use std::io::Write as _;
 use serde::Serialize;
 
 use crate::columns::{Columns, Mark};
-use crate::{Context, Record, Result};
+use crate::{Context, Record, Result, number};
 
 /// The outputs of a transform. Any number of records may be written per input record; when the transform
 /// returns an error, those of that input record are taken back.
@@ -230,8 +230,8 @@ impl Drop for Emit<'_> {
     }
 }
 
-/// What can be a key, a value or a header's value: text, bytes, an integer (as decimal text), or an `Option`
-/// of these, where `None` is null.
+/// What can be a key, a value or a header's value: text, bytes, a number (as decimal text: `16.0` is `16`), or an
+/// `Option` of these, where `None` is null.
 pub trait Part {
     /// Appends the bytes; false (and nothing appended) stands for null.
     fn append_to(&self, bytes: &mut Vec<u8>) -> bool;
@@ -291,4 +291,11 @@ macro_rules! parts_as_decimal {
         }
     )* };
 }
+impl Part for f64 {
+    fn append_to(&self, bytes: &mut Vec<u8>) -> bool {
+        number::append(bytes, *self);
+        true
+    }
+}
+
 parts_as_decimal!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);

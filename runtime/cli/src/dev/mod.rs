@@ -23,7 +23,7 @@ use crate::bundle;
 use crate::console::Console;
 use crate::ending::{stdout_closed, stop_signal};
 use crate::manifest::Project;
-use crate::toolchain;
+use crate::plugin_source;
 use local::Local;
 use session::Session;
 
@@ -81,7 +81,7 @@ pub(crate) async fn run(options: Options, console: Console) -> Result<()> {
 /// Sees to what the plugins are built with before anything starts; blocks while something is installed.
 fn prepare(project: &Project, options: &Options, console: &Console) -> Result<()> {
     for plugin in &project.manifest.plugins {
-        toolchain::prepare(&project.path(plugin), options.offline, console)?;
+        plugin_source::prepare(&project.path(plugin), options.offline, console)?;
     }
     bundle::tell_age(&options.folder, console)
 }

@@ -7,15 +7,15 @@ use anyhow::Result;
 use millstream_protocol::message::PluginDescription;
 
 use super::watch::Sources;
-use crate::commands::plugin::{describe, read_component, upload};
+use crate::commands::plugin::{describe, upload};
 use crate::connect::Server;
 use crate::console::{Console, Tone};
 use crate::format::short_digest;
-use crate::plugin_crate::{Built, PluginCrate, Show};
+use crate::plugin_source::{Built, PluginSource, Show};
 use crate::problem::{Shown, explain};
 
 pub(super) struct Plugin {
-    /// Folder of its crate, or the component's file.
+    /// Folder of its sources, or the component's file.
     root: PathBuf,
     /// Files outside of the folder that its last build read.
     elsewhere: Vec<PathBuf>,
@@ -95,12 +95,9 @@ impl Plugin {
     }
 }
 
-/// Blocks for as long as cargo takes.
+/// Blocks for as long as the compiler takes.
 fn build(root: &Path, offline: bool, console: &Console) -> Result<(Built, Vec<PathBuf>)> {
-    if root.extension().is_some_and(|end| end == "wasm") {
-        return Ok((read_component(root)?, Vec::new()));
-    }
-    let plugin = PluginCrate::open(root, offline, console)?;
+    let plugin = PluginSource::open(root, offline, console)?;
     let built = plugin.build(console, Show::Calm)?;
     Ok((built, plugin.sources_elsewhere()))
 }

@@ -15,6 +15,7 @@ use notify_debouncer_full::{DebounceEventResult, Debouncer, NoCache, new_debounc
 use tokio::sync::mpsc;
 
 use crate::manifest::{self, Project};
+use crate::plugin_source::MANIFESTS;
 
 /// A burst of events ends after this long without another: an editor writes, renames and sets times at once.
 const DEBOUNCE: Duration = Duration::from_millis(60);
@@ -24,7 +25,7 @@ const TICK: Duration = Duration::from_millis(20);
 const FILE_TIME_LAG: Duration = Duration::from_millis(20);
 /// Larger files are told apart by size and time: hashing them would delay every save.
 const HASHED_BYTES_MAX: u64 = 8 << 20;
-/// Depth of folders below a crate's `src`.
+/// Depth of folders below a plugin's `src`.
 const DEPTH_MAX: usize = 16;
 
 /// What was saved.
@@ -44,8 +45,8 @@ pub(super) struct Layout {
     pub(super) plugins: Vec<Sources>,
 }
 
-/// What a plugin is made of: everything below `src`, Cargo.toml and build.rs of a crate, or a component
-/// that another toolchain makes; and files elsewhere that its last build read.
+/// What a plugin is made of: everything below `src` and the manifests of its folder, in any language, or a
+/// component that another toolchain makes; and files elsewhere that its last build read.
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
     pub(super) root: PathBuf,
@@ -186,7 +187,7 @@ impl Sources {
         if self.root.is_file() {
             files.push(self.root.clone());
         } else {
-            files.extend(["Cargo.toml", "build.rs"].map(|name| self.root.join(name)));
+            files.extend(MANIFESTS.map(|name| self.root.join(name)));
             walk(&self.root.join("src"), DEPTH_MAX, &mut files);
         }
         files
@@ -197,8 +198,8 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        // Editors keep swap files and locks under such names.
-        if entry.file_name().to_string_lossy().starts_with(['.', '#']) {
+        // Editors keep swap files and locks under such names, Python what it compiled.
+        if entry.file_name() == "__pycache__" || entry.file_name().to_string_lossy().starts_with(['.', '#']) {
             continue;
         }
         match entry.file_type() {

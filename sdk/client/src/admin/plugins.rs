@@ -24,8 +24,8 @@ pub struct UploadOptions {
 }
 
 impl Admin {
-    /// Uploads a component; `progress` is told the bytes that arrived so far. The broker checks and compiles
-    /// it before this returns.
+    /// Uploads a component; `progress` is told the bytes that arrived so far, and all of them once the last are on
+    /// their way. The broker checks and compiles it before this returns.
     ///
     /// # Errors
     /// The component is refused (the text is for its author), its version exists with other contents, or the
@@ -53,6 +53,10 @@ impl Admin {
                 position: position as u64,
                 replace: options.replace,
             };
+            if end == component.len() {
+                // The answer to the last part comes when the broker has compiled it all.
+                progress(end as u64);
+            }
             let reply = session.control.call_with(&request, vec![component.slice(position..end)]).await?;
             progress(reply.response.received);
             if end == component.len() || reply.response.plugin.is_some() {

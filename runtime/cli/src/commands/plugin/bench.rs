@@ -7,11 +7,11 @@ use millstream_plugin_host::{Cost, InstanceConfig, cost};
 use millstream_protocol::Columns;
 use serde_json::json;
 
-use super::{FolderArgs, local_engine};
+use super::{FixtureArgs, SourceArgs, compile};
 use crate::args::Context;
-use crate::fixtures::{Case, Fixture, load};
+use crate::fixtures::{Case, Fixture};
 use crate::format::{bytes, count, nanoseconds};
-use crate::plugin_crate::Show;
+use crate::plugin_source::Show;
 use crate::problem::Problem;
 use crate::table::{Format, print_json, print_line};
 
@@ -23,10 +23,13 @@ const BATCH_RECORDS_MAX: usize = 4_096;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream plugin bench plugins/parse-access-log
-  millstream plugin bench --seconds 10 --output json")]
+  millstream plugin bench --seconds 10 --output json
+  millstream plugin bench shout.wasm --fixtures fixtures")]
 pub(crate) struct Args {
     #[command(flatten)]
-    folder: FolderArgs,
+    source: SourceArgs,
+    #[command(flatten)]
+    fixtures: FixtureArgs,
     /// How long to measure each case
     #[arg(long, default_value_t = 2.0, value_name = "N")]
     seconds: f64,
@@ -40,10 +43,10 @@ struct Figures {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let fixtures = load(&args.folder.folder)?;
-    let crate_ = args.folder.open(&context.console)?;
-    let built = crate_.build(&context.console, Show::Calm)?;
-    let plugin = local_engine()?.compile(&built.component)?;
+    let fixtures = args.fixtures.load(&args.source.plugin)?;
+    let source = args.source.open(&context.console)?;
+    let built = source.build(&context.console, Show::Calm)?;
+    let plugin = compile(&source, &built, &context.console)?;
     let time = Duration::from_secs_f64(args.seconds.clamp(0.01, 3_600.0));
     let mut measured = Vec::new();
     for (_, fixture) in &fixtures {

@@ -1,30 +1,31 @@
-//! `plugin build`: cargo, then the component.
+//! `plugin build`: from sources in any language to a component.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::FolderArgs;
+use super::SourceArgs;
 use crate::args::Context;
 use crate::format::{bytes, hex, short_digest};
-use crate::plugin_crate::Show;
+use crate::plugin_source::Show;
 use crate::table::{Format, print_json};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream plugin build
-  millstream plugin build plugins/redact --out redact.wasm")]
+  millstream plugin build plugins/redact --out redact.wasm
+  millstream plugin build examples/plugin-python")]
 pub(crate) struct Args {
     #[command(flatten)]
-    folder: FolderArgs,
+    source: SourceArgs,
     /// Also write the component here
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let plugin = args.folder.open(&context.console)?;
+    let plugin = args.source.open(&context.console)?;
     let built = plugin.build(&context.console, Show::All)?;
     let path = match &args.out {
         Some(out) => {

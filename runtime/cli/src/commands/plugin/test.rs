@@ -1,38 +1,35 @@
 //! `plugin test`: the real component against `fixtures/*.yaml`, with the host's own limits.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use millstream_plugin_host::{Failure, InstanceConfig, Level, Plugin, Processed};
 
-use super::{FolderArgs, local_engine};
+use super::{FixtureArgs, SourceArgs, compile};
 use crate::args::Context;
-use crate::fixtures::{Case, Fixture, differences, load};
+use crate::fixtures::{Case, Fixture, differences};
 use crate::format::plural;
-use crate::plugin_crate::Show;
+use crate::plugin_source::Show;
 use crate::problem::{Exit, Shown};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream plugin test
   millstream plugin test plugins/redact
-  millstream plugin test examples/plugin-python --component examples/plugin-python/dist/celsius.wasm")]
+  millstream plugin test examples/plugin-python
+  millstream plugin test shout.wasm --fixtures fixtures")]
 pub(crate) struct Args {
     #[command(flatten)]
-    folder: FolderArgs,
-    /// Test this component, which another toolchain built, and build nothing
-    #[arg(long, value_name = "FILE")]
-    component: Option<PathBuf>,
+    source: SourceArgs,
+    #[command(flatten)]
+    fixtures: FixtureArgs,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let fixtures = load(&args.folder.folder)?;
-    let component = match &args.component {
-        Some(file) => std::fs::read(file).with_context(|| file.display().to_string())?,
-        None => args.folder.open(&context.console)?.build(&context.console, Show::Calm)?.component,
-    };
-    let plugin = local_engine()?.compile(&component)?;
+    let fixtures = args.fixtures.load(&args.source.plugin)?;
+    let source = args.source.open(&context.console)?;
+    let built = source.build(&context.console, Show::Calm)?;
+    let plugin = compile(&source, &built, &context.console)?;
     let (mut passed, mut failed) = (0_u64, 0_u64);
     for (path, fixture) in &fixtures {
         let file = path.file_name().unwrap_or_default().to_string_lossy();

@@ -15,10 +15,9 @@ use crate::commands::bench::args::{Args, Load};
 use crate::commands::bench::measure::{Sample, Stopwatch, clock};
 use crate::commands::bench::rounds::{Compare, Scene};
 use crate::commands::bench::values::Values;
-use crate::commands::plugin::read_component;
 use crate::console::Console;
 use crate::format::{bytes, count};
-use crate::plugin_crate::{Built, PluginCrate, Show};
+use crate::plugin_source::{Built, PluginSource, Show};
 use crate::problem::Problem;
 
 /// Records of a call unless told otherwise.
@@ -78,10 +77,7 @@ pub(super) fn find(args: &Args, console: &Console) -> Result<Built> {
                 .into());
         }
     };
-    if path.is_dir() {
-        return PluginCrate::open(path, false, console)?.build(console, Show::Calm);
-    }
-    read_component(path)
+    PluginSource::open(path, false, console)?.build(console, Show::Calm)
 }
 
 /// How a pipeline's step names it: `name@version`, with its configuration.

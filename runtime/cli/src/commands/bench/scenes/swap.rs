@@ -14,7 +14,7 @@ use crate::commands::bench::broker::{Broker, OUTPUT};
 use crate::commands::bench::measure::{Latency, Sample, Stopwatch};
 use crate::commands::bench::rounds::{Compare, Scene};
 use crate::commands::plugin::upload;
-use crate::plugin_crate::Built;
+use crate::plugin_source::Built;
 use crate::problem::Problem;
 
 /// A custom section of no meaning: makes another component of the same code.
