@@ -233,6 +233,9 @@ fn saves_swap_the_plugin_and_mistakes_keep_it() {
     dev.says("Rebuilding  second-shop");
     let swapped = dev.says("Swapped  second-shop");
     assert!(swapped.contains("at orders/0@") && swapped.contains(" /2@") && swapped.contains("paused"), "{swapped}");
+    // The sample is through: some of it goes through the new code by itself.
+    dev.says("Trying  sample/orders.ndjson -> orders  50 lines  again");
+    dev.prints("\"total\":70");
     dev.produce("orders", r#"{"id":"new-code","net":100}"#);
     assert!(dev.prints(r#""id":"new-code""#).contains("7000119"));
 
@@ -301,6 +304,10 @@ fn pipelines_and_the_manifest_are_followed() {
 
     place.edit("plain/pipelines/first.yaml", "value.n > 1", "value.n > 10");
     dev.says("Applied  first  revision 2");
+    place.edit("plain/pipelines/first.yaml", "filter:", "filtre:");
+    dev.says("Keeping  first  revision 2");
+    place.edit("plain/pipelines/first.yaml", "filtre:", "filter:");
+    dev.says("Mended  plain/pipelines/first.yaml  first runs revision 2");
     dev.produce("in", r#"{"n":5}"#);
     dev.produce("in", r#"{"n":15}"#);
     dev.prints(r#"big/0  {"n":15}"#);
@@ -396,6 +403,9 @@ fn check_language(language: &str, packages: &str, guest: &str, source: &str, [ri
     place.edit(&source, broken, changed);
     dev.says("Packaged");
     dev.says(&format!("Swapped  {project}"));
+    // The sample is through: some of it goes through the new code by itself.
+    dev.says("Trying  sample/orders.ndjson -> orders  50 lines  again");
+    dev.prints("\"total\":70");
     dev.produce("orders", r#"{"id":"new-code","net":100}"#);
     assert!(dev.prints(r#""id":"new-code""#).contains("7000119"));
     // What was built once is there at once.

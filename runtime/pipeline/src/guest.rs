@@ -15,6 +15,12 @@ pub trait Guest: Send {
     /// guest must be restarted before the next call.
     fn process(&mut self, batch: &Columns, processed: &mut Processed) -> Result<(), Failure>;
 
+    /// The part of the time it may take that the last call took, 1 being all of it; 0 where nobody measures. It decides how
+    /// many records the next calls get, and nothing about any record.
+    fn time_used(&self) -> f64 {
+        0.0
+    }
+
     /// Replaces a dead instance by a fresh one.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_pipeline::config::Config;
 use millstream_pipeline::guest::{Failure, Guest, Processed};
@@ -98,7 +98,12 @@ impl GuestSpec {
     pub(super) fn start(self: &Arc<Self>, home: &Home) -> Result<Hosted, Failure> {
         let home = home.clone();
         let instance = self.instantiate(&home).inspect_err(|failure| home.counted.guest_failed(failure))?;
-        Ok(Hosted { spec: Arc::clone(self), home, instance })
+        Ok(Hosted { spec: Arc::clone(self), home, instance, took: Duration::ZERO })
+    }
+
+    /// What a call may take.
+    fn batch_ms(&self) -> u64 {
+        self.limits.batch_ms.unwrap_or(Limits::default().batch_ms)
     }
 
     fn instantiate(&self, home: &Home) -> Result<Instance, Failure> {
@@ -107,7 +112,7 @@ impl GuestSpec {
         let defaults = Limits::default();
         let limits = Limits {
             memory_bytes: self.limits.memory_bytes.map_or(defaults.memory_bytes, |bytes| bytes as usize),
-            batch_ms: self.limits.batch_ms.unwrap_or(defaults.batch_ms),
+            batch_ms: self.batch_ms(),
             output_bytes: self.limits.output_bytes.map_or(defaults.output_bytes, |bytes| bytes as usize),
             ..defaults
         };
@@ -136,16 +141,24 @@ pub(super) struct Hosted {
     spec: Arc<GuestSpec>,
     home: Home,
     instance: Instance,
+    /// By the last call.
+    took: Duration,
 }
 
 impl Guest for Hosted {
     fn process(&mut self, batch: &Columns, processed: &mut Processed) -> Result<(), Failure> {
+        let start = Instant::now();
         let done = self.instance.process(batch, processed).map_err(|failure| self.spec.masks.failure(failure));
+        self.took = start.elapsed();
         self.spec.masks.processed(processed);
         if let Err(failure) = &done {
             self.home.counted.guest_failed(failure);
         }
         done
+    }
+
+    fn time_used(&self) -> f64 {
+        self.took.as_secs_f64() * 1_000.0 / self.spec.batch_ms().max(1) as f64
     }
 
     fn restart(&mut self) -> Result<(), Failure> {

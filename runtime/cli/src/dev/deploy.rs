@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use millstream_protocol::message::{CreateTopic, TopicConfig};
 
-use super::pipeline::Pipeline;
+use super::pipeline::{Applied, Pipeline};
 use super::plugin::{Outcome, Plugin};
 use super::watch::{Change, Layout};
 use crate::connect::Server;
@@ -54,14 +54,14 @@ impl Deployment {
                 Ok(_) => {}
             }
         }
-        self.apply_all(project, &[], true).await
+        self.apply_all(project, &[], true).await.map(drop)
     }
 
-    /// Catches up with saved files.
+    /// Catches up with saved files; whether a pipeline runs other code now.
     ///
     /// # Errors
     /// The pipelines' folder can't be read.
-    pub(super) async fn update(&mut self, project: &Project, changes: &BTreeSet<Change>) -> Result<()> {
+    pub(super) async fn update(&mut self, project: &Project, changes: &BTreeSet<Change>) -> Result<bool> {
         let mut fresh = Vec::new();
         let mut again = false;
         for (i, plugin) in self.plugins.iter_mut().enumerate() {
@@ -83,13 +83,14 @@ impl Deployment {
             }
         }
         if again || !fresh.is_empty() || changes.iter().any(|change| !matches!(change, Change::Plugin(_))) {
-            self.apply_all(project, &fresh, false).await?;
+            return self.apply_all(project, &fresh, false).await;
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Applies the pipelines that are new, changed, do not run yet, or use one of the `fresh` plugins.
-    async fn apply_all(&mut self, project: &Project, fresh: &[String], anew: bool) -> Result<()> {
+    /// Applies the pipelines that are new, changed, do not run yet, or use one of the `fresh` plugins; whether one of
+    /// them runs other code now.
+    async fn apply_all(&mut self, project: &Project, fresh: &[String], anew: bool) -> Result<bool> {
         let files = project.pipeline_files()?;
         for gone in self.pipelines.extract_if(.., |pipeline| !files.contains(&pipeline.file)) {
             gone.tell_gone(&self.console);
@@ -100,13 +101,17 @@ impl Deployment {
                 self.pipelines.push(Pipeline::new(file));
             }
         }
-        let mut swapped = Vec::new();
+        let (mut swapped, mut changed) = (Vec::new(), false);
         for pipeline in &mut self.pipelines {
             let part = Part::Pipeline(pipeline.file.clone());
             match pipeline.apply(&self.server, &self.console, anew || pipeline.uses(fresh)).await {
-                Ok(plugins) => {
+                Ok(Applied { told, swapped: plugins }) => {
+                    changed |= told;
                     swapped.extend(plugins);
-                    self.broken.remove(&part);
+                    if self.broken.remove(&part) && !told {
+                        // As it was before the mistake, so nothing else is told.
+                        pipeline.tell_mended(&self.console);
+                    }
                 }
                 Err(error) => {
                     pipeline.tell_failure(&error, &self.console);
@@ -120,7 +125,7 @@ impl Deployment {
                 self.console.verb("Plugin", &plugin.description());
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     pub(super) fn layout(&self, project: &Project) -> Layout {

@@ -27,12 +27,32 @@ pub(super) struct Feeder {
     input: Input,
     /// Feed to the end once, as fast as the broker takes it.
     bounded: bool,
+    /// Of every so many lines, feed one.
+    every: u64,
 }
 
 impl Feeder {
     pub(super) fn new(client: Client, project: &Project, input: &Input, options: &Options) -> Self {
         let path = project.path(&input.file);
-        Feeder { client, path, input: input.clone(), bounded: options.once }
+        Feeder { client, path, input: input.clone(), bounded: options.once, every: 1 }
+    }
+
+    /// Feeds about `lines` lines from all over the file, once; nothing where the input is repeated by itself.
+    ///
+    /// # Errors
+    /// As [`Feeder::run`].
+    pub(super) async fn some(mut self, lines: u64) -> Result<u64> {
+        if self.input.repeat {
+            return Ok(0);
+        }
+        let mut file = BufReader::new(File::open(&self.path).await.map_err(|error| unreadable(&self.path, &error))?);
+        let (mut line, mut all) = (Vec::new(), 0_u64);
+        while next_line(&mut file, &mut line).await.with_context(|| self.path.display().to_string())? {
+            all += 1;
+        }
+        self.every = all.div_ceil(lines.max(1)).max(1);
+        self.bounded = true;
+        self.run().await
     }
 
     /// `sample/access.log -> access-log`
@@ -69,8 +89,12 @@ impl Feeder {
     ) -> Result<()> {
         let start = Instant::now();
         let begin = *fed;
-        let mut line = Vec::new();
+        let (mut line, mut number) = (Vec::new(), 0_u64);
         while next_line(&mut lines, &mut line).await.with_context(|| self.path.display().to_string())? {
+            number += 1;
+            if !number.is_multiple_of(self.every) {
+                continue;
+            }
             if let Some(rate) = self.input.rate.filter(|rate| *rate > 0.0 && !self.bounded) {
                 tokio::time::sleep_until(start + Duration::from_secs_f64((*fed - begin) as f64 / rate)).await;
             }

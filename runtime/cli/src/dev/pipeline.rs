@@ -27,6 +27,14 @@ struct Running {
     uses: Vec<String>,
 }
 
+/// What applying a file did.
+pub(super) struct Applied {
+    /// Something else runs now, and that was told.
+    pub(super) told: bool,
+    /// Names of the plugins that were swapped.
+    pub(super) swapped: Vec<String>,
+}
+
 impl Running {
     fn parse(&self) -> Spec {
         millstream_pipeline::parse(&self.text, "").expect("it was parsed before it was applied")
@@ -48,13 +56,13 @@ impl Pipeline {
         self.running.as_ref().is_some_and(|running| running.uses.iter().any(|name| plugins.contains(name)))
     }
 
-    /// Checks and applies the file, and tells what that did; gives the names of the plugins swapped by it.
+    /// Checks and applies the file, and tells what that did.
     /// `anew` says whether also a text is applied that runs already; where the file is not valid, that text
     /// is, so that a mistake in it does not hold up a plugin.
     ///
     /// # Errors
     /// [`Shown`] when the checker has said it all; else what the broker says. What ran before goes on.
-    pub(super) async fn apply(&mut self, server: &Server, console: &Console, anew: bool) -> Result<Vec<String>> {
+    pub(super) async fn apply(&mut self, server: &Server, console: &Console, anew: bool) -> Result<Applied> {
         let spec = match (parse_file(&self.file)?, &self.running) {
             (Ok(spec), _) => spec,
             (Err(_), Some(running)) if anew => running.parse(),
@@ -64,7 +72,7 @@ impl Pipeline {
             }
         };
         if !anew && self.running.as_ref().is_some_and(|running| running.text == spec.text()) {
-            return Ok(Vec::new());
+            return Ok(Applied { told: false, swapped: Vec::new() });
         }
         show(console, &spec.warnings);
         let request = ApplyPipeline {
@@ -80,12 +88,12 @@ impl Pipeline {
             revision: ack.revision,
             uses: plugins_of(&spec),
         });
-        tell(before.as_ref(), &ack, console);
+        let told = tell(before.as_ref(), &ack, console);
         if let Some(renamed) = before.filter(|before| before.name != ack.pipeline) {
             let advice = format!("{} still runs: millstream pipeline delete {}", renamed.name, renamed.name);
             console.warn(&format!("{} declares {} now; {advice}", shown(&self.file), ack.pipeline));
         }
-        Ok(ack.swaps.iter().map(|swap| plugin_name(&swap.plugin)).collect())
+        Ok(Applied { told, swapped: ack.swaps.iter().map(|swap| plugin_name(&swap.plugin)).collect() })
     }
 
     /// Tells why [`Pipeline::apply`] failed and what goes on running.
@@ -102,6 +110,12 @@ impl Pipeline {
         }
     }
 
+    /// Tells that the file is again what runs.
+    pub(super) fn tell_mended(&self, console: &Console) {
+        let runs = self.running.as_ref().map(|it| format!("{} runs revision {}", it.name, it.revision));
+        console.verb("Mended", &format!("{}  {}", shown(&self.file), runs.unwrap_or_default()));
+    }
+
     /// Tells that the file is gone, which stops nothing.
     pub(super) fn tell_gone(&self, console: &Console) {
         if let Some(name) = self.name() {
@@ -113,7 +127,8 @@ impl Pipeline {
     }
 }
 
-fn tell(before: Option<&Running>, ack: &ApplyPipelineAck, console: &Console) {
+/// Whether there was something to tell.
+fn tell(before: Option<&Running>, ack: &ApplyPipelineAck, console: &Console) -> bool {
     let ApplyPipelineAck { pipeline, revision, plan, swaps, tasks } = ack;
     report_swaps(console, swaps);
     match before {
@@ -122,8 +137,9 @@ fn tell(before: Option<&Running>, ack: &ApplyPipelineAck, console: &Console) {
             let what = plan.iter().fold(String::new(), |text, line| text + "; " + line);
             console.verb("Applied", &format!("{pipeline}  revision {revision}{what}"));
         }
-        Some(_) => {}
+        Some(_) => return !swaps.is_empty(),
     }
+    true
 }
 
 fn plugins_of(spec: &Spec) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! The loop of `dev`: one owner for everything of the project that runs, and every event that moves it.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
@@ -21,6 +23,8 @@ use crate::problem::{Exit, Problem, Shown, explain};
 /// How often the status is looked at; a pipe gets a line at most every [`LINE_EVERY`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LINE_EVERY: u32 = 6;
+/// Lines of each input that new code is shown on, from all over the file.
+const TRIED_LINES: u64 = 50;
 /// `--once` looks this often, and gives up when nothing moves for [`STALLED_AFTER`].
 const CAUGHT_UP_EVERY: Duration = Duration::from_millis(50);
 const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -36,6 +40,8 @@ pub(super) struct Session {
     note: Note,
     /// Inputs being fed: label and lines.
     feeds: JoinSet<(String, Result<u64>)>,
+    /// Lines of inputs that were fed before, being fed again.
+    tries: JoinSet<(String, Result<u64>)>,
     /// The status that was printed last, where lines are printed.
     printed: Totals,
     looks: u32,
@@ -48,7 +54,7 @@ impl Session {
         let status = Status::new(server.clone(), console.clone());
         let tails = Tails::new(server.clone(), console.clone());
         let note = Note::read(&options.data_dir);
-        let (feeds, printed) = (JoinSet::new(), Totals::default());
+        let (feeds, tries, printed) = (JoinSet::new(), JoinSet::new(), Totals::default());
         Session {
             options,
             console,
@@ -59,6 +65,7 @@ impl Session {
             tails,
             note,
             feeds,
+            tries,
             printed,
             looks: 0,
             started: false,
@@ -89,6 +96,7 @@ impl Session {
         let deadline =
             async { if let Some(at) = stop_at { sleep_until(at).await } else { std::future::pending().await } };
         tokio::pin!(deadline);
+        let mut enters = enters();
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -104,6 +112,12 @@ impl Session {
                         self.tell(&error);
                     }
                 }
+                Some(tried) = self.tries.join_next() => {
+                    if let Err(error) = self.tried(tried.context("feeding an input again")?) {
+                        self.tell(&error);
+                    }
+                }
+                Some(()) = enters.recv() => self.start_tries(),
                 result = self.tails.failed() => result?,
                 _ = look.tick() => self.look().await?,
             }
@@ -118,8 +132,11 @@ impl Session {
             self.tell(&error);
             self.console.toned(Tone::Warn, "Keeping", &format!("{}  as it was", self.project.manifest.project));
         }
-        if let Err(error) = self.deployment.update(&self.project, changes).await {
-            self.tell(&error);
+        match self.deployment.update(&self.project, changes).await {
+            // The sample may be through: what is saved shall show.
+            Ok(true) => self.start_tries(),
+            Ok(false) => {}
+            Err(error) => self.tell(&error),
         }
         Ok(())
     }
@@ -164,6 +181,26 @@ impl Session {
         }
     }
 
+    /// Feeds some lines again of the inputs that are not being fed.
+    fn start_tries(&mut self) {
+        if self.options.feed == Feed::Never || !self.feeds.is_empty() || !self.tries.is_empty() {
+            return;
+        }
+        for input in &self.project.manifest.inputs {
+            let feeder = Feeder::new(self.server.client.clone(), &self.project, input, &self.options);
+            let label = feeder.label();
+            self.tries.spawn(async move { (label, feeder.some(TRIED_LINES).await) });
+        }
+    }
+
+    fn tried(&mut self, (label, lines): (String, Result<u64>)) -> Result<()> {
+        let lines = lines?;
+        if lines > 0 {
+            self.console.verb("Trying", &format!("{}  again", fed_line(&label, lines)));
+        }
+        Ok(())
+    }
+
     fn fed(&mut self, (label, lines): (String, Result<u64>)) -> Result<()> {
         let lines = lines?;
         self.console.verb("Input", &fed_line(&label, lines));
@@ -173,7 +210,10 @@ impl Session {
     async fn look(&mut self) -> Result<()> {
         let totals = self.status.look(&self.deployment.pipeline_names()).await?;
         if self.console.is_live() {
-            self.console.status(&format!("{}          save a file to swap it, ctrl-c to stop", totals.line()));
+            self.console.status(&format!(
+                "{}          save a file to swap it, enter to feed again, ctrl-c to stop",
+                totals.line()
+            ));
             return Ok(());
         }
         self.looks += 1;
@@ -227,4 +267,20 @@ impl Session {
             self.console.line(&totals.line());
         }
     }
+}
+
+/// Each line that somebody types at the terminal; nothing elsewhere.
+fn enters() -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel(1);
+    if std::io::stdin().is_terminal() {
+        // It blocks for as long as the process lives.
+        std::thread::spawn(move || {
+            for _line in std::io::stdin().lines().map_while(Result::ok) {
+                if sender.blocking_send(()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
 }

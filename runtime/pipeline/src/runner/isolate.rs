@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use millstream_protocol::{Columns, mutant};
 
+use super::pace::Paced;
 use super::stats::StepStats;
 use super::verdict::Failed;
-use crate::guest::{Failure, Guest, Processed, is_deadly};
+use crate::guest::{Failure, Processed, is_deadly};
 use crate::spec::{BACKOFF_MS_MAX, Retry};
 
 /// How a step treats failing records.
@@ -22,7 +23,7 @@ pub(super) struct Handling {
 
 /// A step's guest at work on one batch.
 pub(super) struct Isolation<'r> {
-    guest: &'r mut dyn Guest,
+    paced: &'r mut Paced,
     stats: &'r mut StepStats,
     handling: Handling,
     batch: &'r Columns,
@@ -46,12 +47,12 @@ pub(super) struct Isolated {
 }
 
 impl<'r> Isolation<'r> {
-    /// Takes `batch` through `guest`.
+    /// Takes `batch` through a guest.
     ///
     /// # Errors
     /// The guest does not start any more: the step cannot go on.
     pub(super) fn run(
-        guest: &'r mut dyn Guest,
+        paced: &'r mut Paced,
         stats: &'r mut StepStats,
         handling: Handling,
         batch: &Arc<Columns>,
@@ -60,7 +61,7 @@ impl<'r> Isolation<'r> {
         let ascending = batch.offsets.is_sorted_by(|a, b| a < b);
         let numbered = if ascending { None } else { Some(renumber(batch)) };
         let mut work = Isolation {
-            guest,
+            paced,
             stats,
             handling,
             batch: numbered.as_ref().unwrap_or(batch),
@@ -93,6 +94,11 @@ impl<'r> Isolation<'r> {
             }
             let (start, end) = match work {
                 Work::Range(start, end) if start == end => continue,
+                Work::Range(start, end) if end - start > self.paced.rows_max() => {
+                    let first = start + self.paced.rows_max();
+                    open.extend([Work::Range(first, end), Work::Range(start, first)]);
+                    continue;
+                }
                 Work::Range(start, end) => (start, end),
                 Work::Bad(row, message) => {
                     self.settle(row, message)?;
@@ -133,11 +139,12 @@ impl<'r> Isolation<'r> {
             &part
         };
         self.processed.clear();
-        let result = self.guest.process(rows, &mut self.processed);
+        let result = self.paced.guest.process(rows, &mut self.processed);
+        self.paced.learn(end - start, result.as_ref().err());
         if let Err(failure) = result {
             if is_deadly(&failure) {
                 self.stats.restarts += 1;
-                self.guest.restart()?;
+                self.paced.guest.restart()?;
             }
             return Ok(Err(failure));
         }
@@ -180,7 +187,7 @@ impl<'r> Isolation<'r> {
         let Retry { attempts, mut backoff_ms } = self.handling.retry;
         let mut tries = 1;
         while tries < attempts {
-            self.guest.pause(Duration::from_millis(backoff_ms));
+            self.paced.guest.pause(Duration::from_millis(backoff_ms));
             backoff_ms = (backoff_ms * 2).min(BACKOFF_MS_MAX);
             tries += 1;
             match self.try_alone(row)? {
@@ -199,12 +206,12 @@ impl<'r> Isolation<'r> {
     fn try_alone(&mut self, row: usize) -> Result<Option<String>, Failure> {
         let alone = slice(self.batch, row, row + 1);
         let mut processed = Processed::default();
-        match self.guest.process(&alone, &mut processed) {
+        match self.paced.guest.process(&alone, &mut processed) {
             Ok(()) => {}
             Err(failure) => {
                 if is_deadly(&failure) {
                     self.stats.restarts += 1;
-                    self.guest.restart()?;
+                    self.paced.guest.restart()?;
                 }
                 return Ok(Some(failure.to_string()));
             }

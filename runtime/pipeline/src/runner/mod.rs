@@ -7,6 +7,7 @@
 mod batch;
 mod isolate;
 mod native;
+mod pace;
 mod stats;
 mod verdict;
 
@@ -23,6 +24,7 @@ use crate::plan::{Action, Fate, Plan};
 use crate::spec::Source;
 use batch::Batch;
 use isolate::{Handling, Isolation};
+use pace::Paced;
 pub use stats::{COUNTERS_MAX, Histogram, StepStats};
 use verdict::{Failed, Verdict};
 
@@ -109,7 +111,7 @@ impl fmt::Display for Stop {
 /// One task's state machine.
 pub struct Runner {
     task: Task,
-    guests: Vec<Box<dyn Guest>>,
+    guests: Vec<Paced>,
     stats: Vec<StepStats>,
     stopwatch: Stopwatch,
     /// The offset of the next record to come.
@@ -137,7 +139,7 @@ impl Runner {
         let next = task.start;
         Runner {
             task,
-            guests,
+            guests: guests.into_iter().map(Paced::new).collect(),
             stats,
             stopwatch,
             next,
@@ -183,8 +185,8 @@ impl Runner {
             Event::Fetched { columns, next } => self.fetched(columns, next, out),
             Event::Durable { ticket } => self.durable(ticket, out),
             Event::Swap { plugin, guest } => {
-                let (old, new) = (self.guests[plugin].digest(), guest.digest());
-                self.guests[plugin] = guest;
+                let (old, new) = (self.guests[plugin].guest.digest(), guest.digest());
+                self.guests[plugin] = Paced::new(guest);
                 let offset = if mutant!("swap-inside-a-batch") { self.next.next() } else { self.next };
                 out.push(Output::Swapped { plugin, offset, old, new });
             }
@@ -263,7 +265,7 @@ impl Runner {
         };
         let handling = Handling { retry: step.retry, stop_at_first: step.then == Fate::Stop };
         let first = batch.rows().map(|(_, row)| row.offset).min().unwrap_or(self.next.0);
-        let (guest, stats) = (self.guests[*guest].as_mut(), &mut self.stats[index]);
+        let (guest, stats) = (&mut self.guests[*guest], &mut self.stats[index]);
         let done = Isolation::run(guest, stats, handling, &batch.into_columns(), step.outputs.len());
         match done {
             Ok(done) => (done.outputs.into_iter().map(Batch::from).collect(), done.failed),
@@ -306,7 +308,7 @@ impl Runner {
             let step = &plan.steps[*index];
             let Fate::DeadLetter { sink } = step.then else { continue };
             let digest = match step.action {
-                Action::Plugin { guest, .. } => Some(self.guests[guest].digest()),
+                Action::Plugin { guest, .. } => Some(self.guests[guest].guest.digest()),
                 _ => None,
             };
             let cause = Cause {

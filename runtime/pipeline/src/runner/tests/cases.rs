@@ -425,3 +425,76 @@ fn offsets_without_records_are_committed_too() {
     "#]]
     .assert_eq(&show(&plan, &out));
 }
+
+/// A guest that takes a part of its time for each record, and runs out of it as a real one does.
+struct Slow {
+    per_record: f64,
+    used: f64,
+    calls: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Guest for Slow {
+    fn process(&mut self, batch: &Columns, processed: &mut Processed) -> Result<(), Failure> {
+        self.calls.lock().unwrap().push(batch.len());
+        self.used = self.per_record * batch.len() as f64;
+        if self.used > 1.0 {
+            return Err(Failure::Deadline { limit_ms: 1_000 });
+        }
+        processed.outputs.push((0, batch.clone()));
+        Ok(())
+    }
+
+    fn time_used(&self) -> f64 {
+        self.used
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn pause(&mut self, _time: Duration) {}
+
+    fn digest(&self) -> [u8; 32] {
+        [0; 32]
+    }
+}
+
+/// Slowness alone costs no record, and ends by smaller calls.
+#[test]
+fn a_slow_guest_gets_fewer_records_at_once() {
+    let check = |per_record: f64, expected: &[&[usize]]| {
+        let plan = plan(
+            "pipeline: p\ninputs: [{ topic: in }]\nsteps: [{ name: s, plugin: { use: slow@1.0.0 }, on_error: { dead_letter: bad } }]\noutputs: [{ topic: out }]\n",
+        );
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let mut runner = runner(&plan, vec![Box::new(Slow { per_record, used: 0.0, calls: Arc::clone(&calls) })]);
+        for (number, expected) in (0..).zip(expected) {
+            let values: Vec<String> = (0..1_000).map(|value| value.to_string()).collect();
+            let mut out = Vec::new();
+            runner.handle(fetched(10 + number * 1_000, &values), &mut out);
+            let appended: Vec<usize> = out
+                .iter()
+                .filter_map(|output| match output {
+                    Output::Append { sink: 0, columns, .. } => Some(columns.len()),
+                    Output::Append { .. } | Output::Stop(_) => panic!("a record was lost: {output:?}"),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(appended, [1_000], "{per_record}");
+            assert_eq!(std::mem::take(&mut *calls.lock().unwrap()), **expected, "{per_record}, batch {number}");
+            out.iter().for_each(|output| {
+                if let Output::Append { ticket, .. } = output {
+                    runner.handle(Event::Durable { ticket: *ticket }, &mut Vec::new());
+                }
+            });
+        }
+    };
+    // Fast enough: one call per batch.
+    check(0.000_1, &[&[1_000], &[1_000]]);
+    check(0.000_2, &[&[1_000], &[1_000]]);
+    // Half of its time: a tenth from then on.
+    check(0.000_5, &[&[1_000], &[200; 5]]);
+    // Twice its time: stopped once, then an eighth, which is still slow, then a tenth of the time.
+    let then = [&[1_000, 125][..], &[50; 7], &[25], &[50; 10]].concat();
+    check(0.002, &[&then, &[50; 20]]);
+}
