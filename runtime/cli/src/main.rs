@@ -20,6 +20,7 @@ mod nearest;
 mod plugin_source;
 mod problem;
 mod records;
+mod select;
 mod start;
 mod table;
 

@@ -145,7 +145,7 @@ fn files_that_are_no_plugin_are_told_apart() {
     check(dir.path(), &["plugin", "push", "torn.wasm"], 4, &["torn.wasm"]);
     check(dir.path(), &["plugin", "push", "none.wasm"], 3, &["there is no none.wasm"]);
     check(dir.path(), &["plugin", "inspect", "text.wasm"], 4, &["not a WebAssembly component"]);
-    check(dir.path(), &["plugin", "build", "."], 3, &["there is no Cargo.toml", "millstream new"]);
+    check(dir.path(), &["plugin", "build", "."], 3, &["there is no plugin in", "millstream new"]);
     check(dir.path(), &["plugin", "test", "."], 3, &["fixtures"]);
     write("Cargo.toml", b"[package]\nname = \"x\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n[workspace]\n");
     write("lib.rs", b"");

@@ -85,7 +85,7 @@ impl Profile {
     }
 }
 
-/// Addresses of the brokers that registered a profile for this account, in order. They need not run.
+/// Addresses of the brokers that registered a profile for this account, the latest first. They need not run.
 pub fn registered_servers() -> Vec<String> {
     let known = registry().map(|registry| registered_in(&registry)).unwrap_or_default();
     known.into_iter().map(|(server, _)| server).collect()
@@ -95,10 +95,11 @@ pub fn registered_servers() -> Vec<String> {
 fn registered_in(registry: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(registry).into_iter().flatten().flatten().map(|entry| entry.path());
     let profiles = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml"));
-    let mut known: Vec<(String, PathBuf)> =
-        profiles.filter_map(|path| Some((Profile::read(&path).ok()?.server, path))).collect();
-    known.sort();
-    known
+    let mut known: Vec<(std::time::SystemTime, String, PathBuf)> = profiles
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, Profile::read(&path).ok()?.server, path)))
+        .collect();
+    known.sort_by(|a, b| b.cmp(a));
+    known.into_iter().map(|(_, server, path)| (server, path)).collect()
 }
 
 /// A profile file's text.
@@ -160,6 +161,10 @@ mod tests {
             error.contains("no credentials for 127.0.0.1:9; brokers of this account are known at 127.0.0.1:9123"),
             "{error}"
         );
+        // Written later, and so told first.
+        let earlier = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        let first = std::fs::File::options().write(true).open(dir.path().join("127.0.0.1_9123.yaml")).unwrap();
+        first.set_modified(earlier).unwrap();
         write(9122);
         std::fs::write(dir.path().join("broken.yaml"), "server: x").unwrap();
         let error = found(None).unwrap_err().to_string();

@@ -19,7 +19,7 @@ pub struct ReaderBuilder {
     partitions: Option<Vec<u32>>,
     start: Start,
     positions: BTreeMap<u32, i64>,
-    to_end: bool,
+    until: Option<Start>,
 }
 
 /// The records of some partitions of a topic.
@@ -37,7 +37,7 @@ impl ReaderBuilder {
             partitions: None,
             start: Start::Earliest,
             positions: BTreeMap::new(),
-            to_end: false,
+            until: None,
         }
     }
 
@@ -60,8 +60,13 @@ impl ReaderBuilder {
     }
 
     /// Stops at the ends that the partitions have when the reader is opened.
-    pub fn to_end(mut self) -> Self {
-        self.to_end = true;
+    pub fn to_end(self) -> Self {
+        self.until(Start::Latest)
+    }
+
+    /// Stops before these positions, or at the ends that the partitions have when the reader is opened.
+    pub fn until(mut self, end: Start) -> Self {
+        self.until = Some(end);
         self
     }
 
@@ -88,10 +93,14 @@ impl ReaderBuilder {
                 (key(partition), Cursor { topic: Arc::clone(&topic.name), next })
             })
             .collect();
-        let ends = match self.to_end {
-            false => None,
-            true => {
-                let ends = resolve(&self.link, topic.id, &wanted, Start::Latest).await?;
+        let ends = match self.until {
+            None => None,
+            Some(until) => {
+                let mut ends = resolve(&self.link, topic.id, &wanted, Start::Latest).await?;
+                if until != Start::Latest {
+                    let asked = resolve(&self.link, topic.id, &wanted, until).await?;
+                    ends.iter_mut().zip(asked).for_each(|(end, asked)| *end = asked.min(*end));
+                }
                 let firsts = resolve(&self.link, topic.id, &wanted, Start::Earliest).await?;
                 let left = wanted.iter().map(key).zip(ends).zip(firsts);
                 let open = |((key, end), first): ((TopicPartition, i64), i64)| {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use millstream_client::{Batch, Client, Consumer};
+use millstream_protocol::Columns;
 
 use crate::args::Context;
 use crate::commands::block_on;
@@ -17,7 +18,7 @@ use crate::framing::Framing;
 use crate::nearest;
 use crate::problem::{Exit, Problem};
 use crate::records::{Place, Style};
-use crate::start::Start;
+use crate::select::{Filter, Newest, SelectArgs};
 use crate::table::Format;
 
 /// With a group and without `--follow`: nothing more came for so long.
@@ -29,6 +30,9 @@ const WRITE_GRACE: Duration = Duration::from_millis(100);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   millstream consume web-errors --max 5
+  millstream consume orders --last 5
+  millstream consume 'web-*' --from -1h --grep timeout --format '%t %d %v'
+  millstream consume access-log --where 'value.status >= 500' --until 2015-05-18T00:00Z
   millstream consume access-log --from 2015-05-17T12:00Z --format '%t/%p@%o %k %v'
   millstream consume orders --follow --output json | jq .value
   millstream consume orders --group billing --follow
@@ -38,24 +42,20 @@ const WRITE_GRACE: Duration = Duration::from_millis(100);
 Format: %t topic, %p partition, %o offset, %k key, %v value, %h headers, %T timestamp (ms), %d time, %% a `%`;
 \\n \\t \\0 \\\\.")]
 pub(crate) struct Args {
-    /// Topics
+    /// Topics; `*` in a name stands for anything
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
-    /// earliest, latest, an offset, a time (2015-05-17T12:00Z), or an age (-15m) [default: earliest; latest with --follow]
-    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
-    from: Option<Start>,
     /// Stop after so many records
     #[arg(short = 'n', long, value_name = "N")]
     max: Option<u64>,
     /// Stay at the end, and print new records as they come
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = ["until", "last"])]
     follow: bool,
-    /// Only these partitions
-    #[arg(short, long, value_name = "N", conflicts_with = "group")]
-    partition: Vec<u32>,
     /// Read as a member of this group: share partitions, start at its positions, commit
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = ["partition", "until", "last"])]
     group: Option<String>,
+    #[command(flatten)]
+    select: SelectArgs,
     /// How a record is written
     #[arg(long, default_value = "%v", value_name = "FORMAT")]
     format: String,
@@ -72,6 +72,7 @@ pub(crate) struct Args {
 /// Writes records until there are enough of them.
 struct Printer {
     style: Style,
+    filter: Filter,
     left: u64,
     /// Something was printed.
     started: bool,
@@ -92,7 +93,9 @@ enum Printed {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
     let style = if context.format == Format::Json { Style::Json } else { args.style()? };
-    let printer = Printer { style, left: args.max.unwrap_or(u64::MAX), started: false, next: 0, buffer: Vec::new() };
+    let filter = args.select.filter()?;
+    let mut printer =
+        Printer { style, filter, left: args.max.unwrap_or(u64::MAX), started: false, next: 0, buffer: Vec::new() };
     if args.max == Some(0) {
         return Ok(());
     }
@@ -100,10 +103,15 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
         let mut ending = Ending::new()?;
         let Some(server) = ending.unless(args.server.connect()).await else { return Ok(()) };
         let client = server?.client;
-        let outcome = match &args.group {
-            Some(group) => consume_as_member(&client, group, &args, printer, &mut ending).await,
-            None => consume_alone(&client, &args, printer, (&mut ending, &context.console)).await,
+        let console = &context.console;
+        let outcome = match (&args.group, args.select.last) {
+            (Some(group), _) => consume_as_member(&client, group, &args, (&mut printer, &mut ending)).await,
+            (None, Some(last)) => consume_last(&client, &args, last, (&mut printer, &mut ending)).await,
+            (None, None) => consume_alone(&client, &args, (&mut printer, &mut ending), console).await,
         };
+        if let Some(complaint) = printer.filter.complaint() {
+            console.warn(&complaint);
+        }
         match outcome {
             Ok(()) => Ok(()),
             Err(error) => Err(nearest::explain(&client, error).await),
@@ -122,35 +130,21 @@ impl Args {
     }
 }
 
-fn start(args: &Args) -> millstream_client::Start {
-    match args.from {
-        Some(start) => start.into(),
-        None if args.follow => millstream_client::Start::Latest,
-        None => millstream_client::Start::Earliest,
-    }
-}
-
 async fn consume_alone(
     client: &Client,
     args: &Args,
-    mut printer: Printer,
-    (ending, console): (&mut Ending, &Console),
+    (printer, ending): (&mut Printer, &mut Ending),
+    console: &Console,
 ) -> Result<()> {
     let mut readers = Vec::new();
-    for topic in &args.topics {
-        if let millstream_client::Start::Offset(from) = start(args) {
+    for topic in &SelectArgs::topics(client, &args.topics).await? {
+        if let millstream_client::Start::Offset(from) = args.select.start(args.follow) {
             let ends = client.admin().offsets(topic, millstream_client::Start::Latest).await?;
             for late in beyond_the_end(topic, from, &ends, args) {
                 console.warn(&late);
             }
         }
-        let mut reader = client.reader(topic).from(start(args));
-        if !args.partition.is_empty() {
-            reader = reader.partitions(args.partition.iter().copied());
-        }
-        if !args.follow {
-            reader = reader.to_end();
-        }
+        let reader = args.select.reader(client, topic, args.follow).await?;
         let Some(reader) = ending.unless(reader.open()).await else { return Ok(()) };
         readers.push(Box::pin(reader?.into_stream()));
     }
@@ -170,10 +164,39 @@ async fn consume_alone(
     Ok(())
 }
 
+/// The newest records, in order of time.
+async fn consume_last(
+    client: &Client,
+    args: &Args,
+    last: u64,
+    (printer, ending): (&mut Printer, &mut Ending),
+) -> Result<()> {
+    let topics = SelectArgs::topics(client, &args.topics).await?;
+    let mut newest = Newest::new(last)?;
+    for topic in &topics {
+        let mut reader = args.select.reader(client, topic, false).await?.open().await?;
+        while let Some(batch) = ending.unless(reader.next()).await.flatten() {
+            match batch {
+                Ok(batch) => {
+                    let rows = batch.columns().rows();
+                    rows.for_each(|row| newest.add(batch.topic(), batch.partition(), &row));
+                }
+                Err(error) if error.is_retriable() => tracing::warn!("{error}"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    for (topic, partition, columns) in newest.into_rows() {
+        if printer.rows(Place { topic: &topic, partition }, &columns, ending).await? != Printed::All {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// What to say of partitions that end before the offset to start at: nothing comes of them, or nothing yet.
 fn beyond_the_end(topic: &str, from: i64, ends: &[i64], args: &Args) -> Vec<String> {
-    let wanted = |partition: &u32| args.partition.is_empty() || args.partition.contains(partition);
-    let short = (0..).zip(ends).filter(|(partition, end)| wanted(partition) && **end < from);
+    let short = (0..).zip(ends).filter(|(partition, end)| args.select.wants(*partition) && **end < from);
     let wait = if args.follow { ": waiting for it" } else { "" };
     short.map(|(partition, end)| format!("{topic}/{partition} ends at {end}, before offset {from}{wait}")).collect()
 }
@@ -183,10 +206,9 @@ async fn consume_as_member(
     client: &Client,
     group: &str,
     args: &Args,
-    printer: Printer,
-    ending: &mut Ending,
+    (printer, ending): (&mut Printer, &mut Ending),
 ) -> Result<()> {
-    let from = args.from.map_or(millstream_client::Start::Earliest, Into::into);
+    let from = args.select.from.map_or(millstream_client::Start::Earliest, Into::into);
     let joining = client.consumer(group).topics(args.topics.clone()).from(from).subscribe();
     let Some(consumer) = ending.in_time(joining).await else { return Ok(()) };
     let mut consumer = consumer?;
@@ -206,7 +228,7 @@ async fn consume_as_member(
 async fn read_as_member(
     consumer: &mut Consumer,
     follow: bool,
-    mut printer: Printer,
+    printer: &mut Printer,
     ending: &mut Ending,
 ) -> Result<()> {
     loop {
@@ -252,15 +274,22 @@ async fn read_as_member(
 impl Printer {
     async fn print(&mut self, batch: &Batch, ending: &mut Ending) -> Result<Printed> {
         let place = Place { topic: batch.topic(), partition: batch.partition() };
+        self.rows(place, batch.columns(), ending).await
+    }
+
+    async fn rows(&mut self, place: Place<'_>, columns: &Columns, ending: &mut Ending) -> Result<Printed> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         self.started = true;
-        for row in batch.columns().rows() {
+        for row in columns.rows() {
             if self.left == 0 {
                 break;
             }
-            self.left -= 1;
             self.next = row.offset + 1;
+            if !self.filter.takes(place.topic, place.partition, &row) {
+                continue;
+            }
+            self.left -= 1;
             self.style.write(place, &row, &mut buffer);
         }
         // A reader that does not read keeps this waiting; signals are heard meanwhile.

@@ -40,9 +40,16 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  millstream group describe billing")]
+  millstream group describe billing
+  millstream group describe billing shipping
+  millstream group describe --all --output json")]
 pub(crate) struct DescribeArgs {
-    group: String,
+    /// Groups
+    #[arg(required_unless_present = "all", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// Every group
+    #[arg(long, conflicts_with = "groups")]
+    all: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -106,11 +113,37 @@ fn list(args: ListArgs, context: &Context) -> Result<()> {
 }
 
 fn describe(args: DescribeArgs, context: &Context) -> Result<()> {
-    let group = block_on(async { args.server.connect().await?.call(DescribeGroup { group: args.group }).await })?;
+    let groups = block_on(async {
+        let server = args.server.connect().await?;
+        let names = match args.all {
+            true => server.call(ListGroups).await?.groups.into_iter().map(|group| group.group).collect(),
+            false => args.groups.clone(),
+        };
+        let mut groups = Vec::new();
+        for group in names {
+            match server.call(DescribeGroup { group }).await {
+                Ok(group) => groups.push(group),
+                // It was deleted between the two requests.
+                Err(_) if args.all => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(groups)
+    })?;
     if context.format == Format::Json {
-        return Ok(print_json(&json::group(&group))?);
+        // One that was named is an object, as it always was.
+        return Ok(match &groups[..] {
+            [group] if !args.all => print_json(&json::group(group))?,
+            groups => print_json(&groups.iter().map(json::group).collect())?,
+        });
     }
-    print_group(&group)
+    for (number, group) in groups.iter().enumerate() {
+        if number > 0 {
+            print_line("")?;
+        }
+        print_group(group)?;
+    }
+    Ok(())
 }
 
 fn print_group(group: &DescribeGroupAck) -> Result<()> {

@@ -318,7 +318,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// The number of `\uXXXX`.
+    /// The number that `\u` and four digits stand for.
     fn unit(&mut self) -> Result<u16, Mistake> {
         let digits = self.bytes.get(self.at + 2..self.at + 6);
         let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));

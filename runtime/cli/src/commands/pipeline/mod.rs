@@ -9,6 +9,7 @@ mod logs;
 mod redrive;
 mod schema;
 mod swap;
+mod yaml;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     List(list::Args),
     /// Show a pipeline's tasks and steps: positions, lag, rates, errors
     Describe(describe::Args),
+    /// Print the file that a pipeline runs
+    Show(yaml::Args),
     /// Stop reading; offsets are kept
     Pause(control::PauseArgs),
     /// Go on after a pause
@@ -55,6 +58,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Upgrade(args) => apply::upgrade(args, context),
         Command::List(args) => list::run(args, context),
         Command::Describe(args) => describe::run(args, context),
+        Command::Show(args) => yaml::run(args, context),
         Command::Pause(args) => control::pause(args, context),
         Command::Resume(args) => control::resume(args, context),
         Command::Restart(args) => control::restart(args, context),

@@ -1,6 +1,8 @@
 //! `topic`: create, look at, change and delete topics.
 
 mod change;
+mod copy;
+mod count;
 mod dump;
 mod show;
 mod verify;
@@ -25,6 +27,10 @@ pub(crate) enum Command {
     Delete(change::DeleteArgs),
     /// Delete the oldest records of a topic
     DeleteRecords(change::DeleteRecordsArgs),
+    /// Count records, between offsets or times, or that a filter takes
+    Count(count::Args),
+    /// Copy records into another topic
+    Copy(copy::Args),
     /// Show batches and records of a partition's files, without a broker
     Dump(dump::Args),
     /// Check every byte of a data folder's files, without a broker
@@ -39,6 +45,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Alter(args) => change::alter(args, context),
         Command::Delete(args) => change::delete(args, context),
         Command::DeleteRecords(args) => change::delete_records(args, context),
+        Command::Count(args) => count::run(args, context),
+        Command::Copy(args) => copy::run(args, context),
         Command::Dump(args) => dump::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
     }

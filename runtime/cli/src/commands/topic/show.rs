@@ -71,18 +71,9 @@ pub(crate) fn describe(args: DescribeArgs, context: &Context) -> Result<()> {
     if context.format == Format::Json {
         return Ok(print_json(&json::topic(&topic))?);
     }
-    let effective = &topic.effective;
-    let size = |size: Option<i64>| size.filter(|size| *size >= 0).map_or("unlimited".to_owned(), |s| bytes(s as u64));
     print_line(&format!("{}   {}   id {}", topic.name, plural(topic.partitions.len() as u64, "partition"), topic.id))?;
-    print_line(&format!(
-        "  retention {}, {} per partition   segments of {} or {}   batches up to {}   durability {}",
-        milliseconds(effective.retention_ms.unwrap_or(-1)),
-        size(effective.retention_bytes),
-        bytes(effective.segment_bytes.unwrap_or_default()),
-        milliseconds(effective.segment_ms.unwrap_or(-1)),
-        bytes(u64::from(effective.batch_bytes_max.unwrap_or_default())),
-        effective.durability.map_or("", json::durability),
-    ))?;
+    settings(&topic).print_indented("  ")?;
+    print_line("")?;
     let columns = [">partition", ">leader", ">start", ">end", ">records", ">bytes", ">segments", ">oldest", "state"];
     let mut listing = Listing::new(&columns);
     for partition in &topic.partitions {
@@ -99,6 +90,34 @@ pub(crate) fn describe(args: DescribeArgs, context: &Context) -> Result<()> {
         ]);
     }
     Ok(listing.print_indented("  ")?)
+}
+
+/// What holds for a topic, and whether it says so itself.
+fn settings(topic: &TopicDescription) -> Listing {
+    let (own, effective) = (&topic.config, &topic.effective);
+    let size = |size: Option<i64>| size.filter(|size| *size >= 0).map_or("unlimited".to_owned(), |s| bytes(s as u64));
+    let rows = [
+        ("retention", milliseconds(effective.retention_ms.unwrap_or(-1)), own.retention_ms.is_some()),
+        (
+            "retention_bytes",
+            format!("{} per partition", size(effective.retention_bytes)),
+            own.retention_bytes.is_some(),
+        ),
+        ("segment_bytes", bytes(effective.segment_bytes.unwrap_or_default()), own.segment_bytes.is_some()),
+        ("segment_age", milliseconds(effective.segment_ms.unwrap_or(-1)), own.segment_ms.is_some()),
+        (
+            "batch_bytes_max",
+            bytes(u64::from(effective.batch_bytes_max.unwrap_or_default())),
+            own.batch_bytes_max.is_some(),
+        ),
+        ("durability", effective.durability.map_or("", json::durability).to_owned(), own.durability.is_some()),
+    ];
+    let mut listing = Listing::new(&["setting", ">value", "from"]);
+    for (name, value, is_own) in rows {
+        let from = if is_own { "the topic" } else { "the broker's topics" };
+        listing.row([name.to_owned(), value, from.to_owned()]);
+    }
+    listing
 }
 
 /// The topic of this name.

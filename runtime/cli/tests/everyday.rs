@@ -1,0 +1,131 @@
+//! Questions that people ask every day, answered by the command line and compared with `grep`, `sort` and `tail`.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod support;
+
+use std::process::Stdio;
+
+use support::{Server, shell, shell_count, workspace};
+
+#[test]
+fn records_are_selected_counted_and_copied() {
+    let server = Server::start();
+    let sample = workspace().join("examples/web-traffic/sample/access.log");
+    let log = sample.display();
+    server.run(&["topic", "create", "access-log", "--partitions", "3", "--retention", "9d"]);
+    server.run(&["topic", "create", "web-none"]);
+    let file = std::fs::File::open(&sample).unwrap();
+    let produced = server.command(&["produce", "access-log"]).stdin(Stdio::from(file)).status().unwrap();
+    assert!(produced.success());
+    // Records whose times and places are known: number i has time i.
+    server.run(&["topic", "create", "numbers", "--partitions", "3"]);
+    let lines: Vec<String> = (0..30)
+        .map(|i| format!(r#"{{"key":"k{i}","value":"{i}","timestamp":{i},"headers":[{{"name":"n","value":null}}],"partition":{}}}"#, i % 3))
+        .collect();
+    let numbers = server.dir.path().join("numbers.ndjson");
+    std::fs::write(&numbers, lines.join("\n")).unwrap();
+    let file = std::fs::File::open(&numbers).unwrap();
+    let produced = server.command(&["produce", "numbers", "--json", "--keep-partitions"]).stdin(file).status().unwrap();
+    assert!(produced.success());
+    let consume = |args: &[&str]| -> Vec<String> {
+        let args = [&["consume", "numbers"][..], args].concat();
+        server.run(&args).lines().map(str::to_owned).collect()
+    };
+    let sorted = |args: &[&str]| -> Vec<u32> {
+        let mut found: Vec<u32> = consume(args).iter().map(|line| line.parse().unwrap()).collect();
+        found.sort_unstable();
+        found
+    };
+
+    // The newest of all partitions, in order, also where there are fewer.
+    assert_eq!(consume(&["--last", "4"]), ["26", "27", "28", "29"]);
+    assert_eq!(consume(&["--last", "1"]), ["29"]);
+    assert_eq!(consume(&["--last", "99"]).len(), 30);
+    assert_eq!(consume(&["--last", "2", "-p", "1"]), ["25", "28"]);
+    assert_eq!(consume(&["--last", "2", "--until", "@20"]), ["18", "19"]);
+    assert_eq!(server.run(&["consume", "web-none", "--last", "3"]), "");
+    // From and until, by offset and by time.
+    assert_eq!(sorted(&["--from", "@10", "--until", "@13"]), [10, 11, 12]);
+    assert_eq!(sorted(&["--from", "1", "--until", "2"]), [3, 4, 5]);
+    assert_eq!(sorted(&["--until", "latest"]).len(), 30);
+    assert_eq!(sorted(&["--until", "999999999999"]).len(), 30);
+    let until = server.command(&["consume", "numbers", "--follow", "--until", "latest"]).output().unwrap();
+    assert_eq!(until.status.code(), Some(2));
+    let many = server.command(&["consume", "numbers", "--last", "1000000000"]).output().unwrap();
+    assert_eq!(many.status.code(), Some(2));
+
+    // The same as grep.
+    let bytes = |lines: Vec<String>| lines.join("\n");
+    let found = |args: &[&str]| -> String {
+        let mut lines: Vec<String> =
+            server.run(&[&["consume", "access-log"][..], args].concat()).lines().map(str::to_owned).collect();
+        lines.sort();
+        bytes(lines)
+    };
+    let grep = |flags: &str| shell(&format!("LC_ALL=C grep -a {flags} '{log}' | LC_ALL=C sort")).trim_end().to_owned();
+    assert_eq!(found(&["--grep", "Mozilla.*Windows"]), grep("-E 'Mozilla.*Windows'"));
+    assert_eq!(found(&["--grep", "MOZILLA", "-i"]), grep("-i MOZILLA"));
+    assert_eq!(found(&["--grep", "HTTP/1.1", "--invert-match"]), grep("-v -F HTTP/1.1"));
+    assert_eq!(found(&["--where", "value.contains('favicon')"]), grep("-F favicon"));
+    assert_eq!(consume(&["--where", "int(value) % 10 == 3", "--last", "10"]), ["23"]);
+    let asked =
+        server.command(&["consume", "access-log", "--where", "value.status > 1", "--max", "1"]).output().unwrap();
+    let said = String::from_utf8(asked.stderr).unwrap();
+    assert!(
+        said.starts_with("warning: --where failed on 2000 records, which are left out; the first: access-log/"),
+        "{said}"
+    );
+    let wrong = server.command(&["consume", "numbers", "--where", "vale == 1"]).output().unwrap();
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("did you mean `value`?") && said.contains("--where:1:1"), "{said}");
+
+    // Topics by pattern.
+    assert_eq!(server.run(&["consume", "num*", "web-*", "--from", "9"]).lines().count(), 3);
+    let none = server.command(&["consume", "x*"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(3));
+
+    // Counts, read and not read.
+    let count = |args: &[&str]| server.json(&[&["topic", "count"][..], args].concat())["records"].as_u64().unwrap();
+    assert_eq!(count(&["access-log"]), shell_count(&format!("wc -l < '{log}'")));
+    assert_eq!(count(&["access-log", "--grep", "Windows"]), shell_count(&format!("grep -ac Windows '{log}'")));
+    assert_eq!(count(&["numbers", "--from", "@10", "--until", "@13"]), 3);
+    assert_eq!(count(&["numbers", "-p", "1"]), 10);
+
+    // A copy is the same records, and of a selection just these.
+    server.run(&["topic", "copy", "numbers", "numbers-copy", "--create"]);
+    let records = |topic: &str| server.run(&["consume", topic, "--output", "json"]).replace(topic, "TOPIC");
+    let lines = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(lines(records("numbers")), lines(records("numbers-copy")));
+    server.run(&["topic", "create", "few"]);
+    server.run(&["topic", "copy", "numbers", "few", "--from", "@20", "--grep", "[05]$"]);
+    assert_eq!(server.run(&["consume", "few"]).lines().count(), 2);
+    let own = server.command(&["topic", "copy", "few", "few"]).output().unwrap();
+    assert_eq!(own.status.code(), Some(2));
+
+    // Where a setting comes from.
+    let about = server.run(&["topic", "describe", "access-log"]);
+    let line = |name: &str| about.lines().find(|line| line.trim_start().starts_with(name)).unwrap().to_owned();
+    assert!(line("retention ").ends_with("9 d  the topic"), "{about}");
+    assert!(line("durability").ends_with("disk  the broker's topics"), "{about}");
+
+    // Several groups at once.
+    for group in ["one", "two"] {
+        server.run(&["consume", "numbers", "--group", group]);
+    }
+    let about = server.run(&["group", "describe", "one", "two"]);
+    assert_eq!(about.lines().filter(|line| line.contains("generation")).count(), 2, "{about}");
+    let all = server.json(&["group", "describe", "--all"]);
+    assert_eq!(all.as_array().unwrap().len(), 2);
+
+    // The file that runs.
+    let yaml = "# by hand\npipeline: copy\ninputs: [{ topic: numbers }]\noutputs: [{ topic: few }]\n";
+    let file = server.dir.path().join("copy.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    server.run(&["pipeline", "apply", file.to_str().unwrap(), "--yes"]);
+    assert_eq!(server.run(&["pipeline", "show", "copy"]), yaml);
+}
