@@ -258,6 +258,34 @@ mod tests {
         assert!(folder.join("plugin/src/own.rs").exists());
     }
 
+    /// Each of this version, with the contract it speaks, and nothing that tests or tools left beside the sources.
+    #[test]
+    fn bundles_are_whole() {
+        let check = |bundle: Bundle, manifest: &str, version: &str, source: &str| {
+            let paths: Vec<&str> = bundle.files().iter().map(|(path, _)| *path).collect();
+            for expected in [manifest, source, "wit/plugin.wit", "LICENSE"] {
+                assert!(paths.contains(&expected), "{expected} is not among {paths:?}");
+            }
+            let left = ["__pycache__", "node_modules", "dist/", "tests/", "egg-info"];
+            assert!(!paths.iter().any(|path| left.iter().any(|left| path.contains(left))), "{paths:?}");
+            let (_, content) = bundle.files().iter().find(|(path, _)| *path == manifest).unwrap();
+            assert!(std::str::from_utf8(content).unwrap().contains(&format!("{version}\"{VERSION}\"")), "{manifest}");
+        };
+        check(Bundle::Rust, "plugin/Cargo.toml", "version = ", "plugin/src/lib.rs");
+        check(Bundle::JavaScript, "plugin-js/package.json", "\"version\": ", "plugin-js/tools/build.mjs");
+        check(
+            Bundle::Python,
+            "plugin-python/pyproject.toml",
+            "version = ",
+            "plugin-python/src/millstream_plugin/py.typed",
+        );
+        // Copies of several lie in one folder.
+        let mut all = BTreeMap::new();
+        for (path, content) in Bundle::ALL.iter().flat_map(|bundle| bundle.files()) {
+            assert_eq!(*all.entry(path).or_insert(content), content, "{path} differs");
+        }
+    }
+
     #[test]
     fn lists_lead_nowhere_else() {
         let check = |text: &str, good: bool| assert_eq!(parse(text).is_some(), good, "{text}");

@@ -35,12 +35,12 @@ fn rust() {
 
 #[test]
 fn javascript() {
-    component("javascript", "node_modules/.package-lock.json").inspect(|component| every_case(component));
+    component("javascript", "node_modules/.package-lock.json").inspect(every_case);
 }
 
 #[test]
 fn python() {
-    component("python", ".venv/bin/componentize-py").inspect(|component| every_case(component));
+    component("python", ".venv/bin/componentize-py").inspect(every_case);
 }
 
 /// Builds a guest as a user does; `None`, and a word to the log, where its packages are not installed.

@@ -8,6 +8,7 @@ use millstream_protocol::Columns;
 use wasmtime::component::Func;
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
+use crate::absent::asked_for;
 use crate::call::{Budget, Call, refused};
 use crate::courtesy;
 use crate::failure::Failure;
@@ -332,27 +333,34 @@ impl State {
         if let Some(failure) = self.limiter.denied() {
             return failure;
         }
-        let what = match (self.logger.last_panic(), trap) {
-            (Some(panic), _) => panic,
-            (None, Some(trap)) => trap.to_string(),
-            (None, None) => error.root_cause().to_string(),
-        };
         let frames = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        let stub = frames.first().filter(|_| trap == Some(&Trap::UnreachableCodeReached));
+        let absent = stub.and_then(|stub| asked_for(stub));
+        let what = match (self.logger.last_panic(), absent, trap) {
+            (Some(panic), _, _) => panic,
+            (None, Some(words), _) => words.to_owned(),
+            (None, None, Some(trap)) => trap.to_string(),
+            (None, None, None) => error.root_cause().to_string(),
+        };
+        let frames = match (frames.join(" < "), absent.is_some()) {
+            (frames, _) if frames.is_empty() => frames,
+            (frames, true) => format!(" ({frames})"),
+            (frames, false) => format!(" in {frames}"),
+        };
         Failure::Trap { message: cut(&format!("{what}{frames}"), MESSAGE_BYTES_MAX).to_owned() }
     }
 }
 
-/// The innermost three functions of the guest's own, ` in a < b < c`.
-fn frames(backtrace: &WasmBacktrace) -> String {
+/// The innermost three functions of the guest's own, innermost first.
+fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     const MACHINERY: [&str; 8] =
         ["core::panicking", "std::panicking", "std::sys", "std::rt", "__rust", "rust_begin", "rust_panic", "_R"];
-    let names: Vec<String> = backtrace
+    backtrace
         .frames()
         .iter()
         .filter_map(|frame| frame.func_name())
         .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
         .filter(|name| !MACHINERY.iter().any(|prefix| name.starts_with(prefix)))
         .take(3)
-        .collect();
-    if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
+        .collect()
 }

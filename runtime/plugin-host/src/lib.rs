@@ -9,6 +9,7 @@
 //! Absent on purpose: WASI, async calls, precompiled code from outside, retries and the search for the
 //! record at fault (the pipeline's runner does that, with fresh instances).
 
+mod absent;
 mod cache;
 mod call;
 mod code;

@@ -23,7 +23,9 @@ export function now() {
   return time;
 }
 
-const line = (level) => (message) => sink(level, typeof message === 'string' ? message : String(message));
+const line = (level) => (message) => {
+  sink(level, typeof message === 'string' ? message : String(message));
+};
 
 /** Writes lines to the pipeline's log. */
 export const log = {

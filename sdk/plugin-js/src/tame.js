@@ -6,26 +6,36 @@ import { log } from './report.js';
 tame(globalThis);
 
 function tame(scope) {
-  scope.console = { debug: log.debug, info: log.info, log: log.info, trace: log.trace, warn: log.warn, error: log.error };
-  for (const name of Object.keys(scope.console)) {
-    const write = scope.console[name];
-    scope.console[name] = (...parts) => write(parts.map(shown).join(' '));
-  }
-  const clock = () => {
-    throw new Error('a plugin has no clock but record time: use `now()` of millstream-plugin');
+  // Some of these have a getter only.
+  const put = (name, value) => Object.defineProperty(scope, name, { value, configurable: true, writable: true });
+  const refuse = (cause) => () => {
+    throw new Error(cause);
   };
-  const Clocked = scope.Date;
+  const clock = refuse('a plugin has no clock but record time: use `now()` of millstream-plugin');
+  const chance = refuse('a plugin has no randomness: the same records must give the same results');
+  const timers = refuse('a plugin does not wait: it has no timers');
+
+  const lines = { debug: log.debug, info: log.info, log: log.info, trace: log.trace, warn: log.warn, error: log.error };
+  put('console', Object.fromEntries(Object.entries(lines).map(([name, write]) => [name, (...parts) => write(parts.map(shown).join(' '))])));
+  put('Date', withoutClock(scope.Date, clock));
+  put('performance', { now: clock });
+  put('setTimeout', timers);
+  put('setInterval', timers);
+  put('fetch', refuse('a plugin has no network: it sees its records only'));
+  // What the engine would give is drawn once, when the component is made.
+  put('crypto', { getRandomValues: chance, randomUUID: chance });
+  scope.Math.random = chance;
+}
+
+/** `Date` for times that are given. */
+function withoutClock(Clocked, clock) {
   const Date = function (...args) {
     if (args.length === 0 || new.target === undefined) clock();
     return Reflect.construct(Clocked, args, new.target);
   };
   Date.prototype = Clocked.prototype;
   Date.prototype.constructor = Date;
-  Object.assign(Date, { UTC: Clocked.UTC, parse: Clocked.parse, now: clock });
-  scope.Date = Date;
-  scope.Math.random = () => {
-    throw new Error('a plugin has no randomness: the same records must give the same results');
-  };
+  return Object.assign(Date, { UTC: Clocked.UTC, parse: Clocked.parse, now: clock });
 }
 
 function shown(value) {

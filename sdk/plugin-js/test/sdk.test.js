@@ -1,5 +1,6 @@
 // What the contract's table can't say: configurations of every type, parts that are refused, the harness itself.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { count, field, log, now, plugin, Reject } from 'millstream-plugin';
 import { bytes, config, record, run } from 'millstream-plugin/testing';
@@ -165,4 +166,30 @@ test('mistakes in a configuration are told', () => {
   assert.throws(() => config(shout, { a: 1 }), { message: 'config: this plugin takes no configuration' });
   assert.equal(config(shout, null), undefined);
   assert.equal(config(shout, {}), undefined);
+});
+
+test('in a component, what is not there says so', () => {
+  const tame = new URL('../src/tame.js', import.meta.url).href;
+  const report = new URL('../src/report.js', import.meta.url).href;
+  // In a process of its own, since it changes what is global.
+  const check = (expression, expected) => {
+    const script = `import ${JSON.stringify(tame)}; import { setSink } from ${JSON.stringify(report)};
+      const lines = []; setSink((level, line) => lines.push(level + ' ' + line));
+      let found; try { found = ${expression}; } catch (error) { found = error.message; }
+      process.stdout.write(String(found ?? lines));`;
+    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    assert.ok(stdout.includes(expected), `${expression}: ${stdout}${stderr}`);
+  };
+  check('Date.now()', 'no clock but record time');
+  check('new Date()', 'no clock but record time');
+  check('new Date(0).toISOString()', '1970-01-01T00:00:00.000Z');
+  check('new Date(5) instanceof Date', 'true');
+  check('new (class Day extends Date {})(0) instanceof Date', 'true');
+  check('performance.now()', 'no clock but record time');
+  check('Math.random()', 'no randomness');
+  check('crypto.randomUUID()', 'no randomness');
+  check('fetch("http://x")', 'no network');
+  check('setTimeout(() => {}, 1)', 'no timers');
+  check('console.log("a", { b: 1 }, new Error("c"))', 'info a {"b":1} c');
+  check('console.warn("w")', 'warn w');
 });

@@ -107,7 +107,8 @@ function resolved(name) {
 function explain(message) {
   if (/wasi:random/.test(message)) return 'the module asks for randomness when it is loaded, and a plugin has none';
   if (/wasi:clocks/.test(message)) return 'the module asks for the time when it is loaded, and a plugin has no clock but record time';
-  return message;
+  // Lines are those of the bundle, which is kept.
+  return message.replace(/^Failed to initialize component.*\n/, '').replace(/\bplugin\.js:/g, 'dist/bundle.js:');
 }
 
 function fail(message) {

@@ -98,6 +98,21 @@ fn a_trap_names_what_happened_and_where() {
     assert!(failure.to_string().starts_with(expected), "{failure}");
 }
 
+/// As toolchains of other languages leave it in the place of WASI.
+#[test]
+fn what_a_plugin_does_not_have_is_named() {
+    let asking = load(&Guest {
+        process: "(call $wall_clock_now) (i32.const 0)",
+        extra: "(func $wall_clock_now unreachable)",
+        ..Guest::default()
+    });
+    let failure = asking.instantiate(config()).unwrap().process(&sample(), &mut Processed::default()).unwrap_err();
+    let expected =
+        "the plugin crashed: it asks for the time, and a plugin has record time only: use `now()` of the SDK";
+    assert!(failure.to_string().starts_with(expected), "{failure}");
+    assert!(failure.to_string().contains(" (wall_clock_now < process)"), "{failure}");
+}
+
 #[test]
 fn a_panic_is_told_in_the_guests_own_words() {
     let panic = load(&Guest {
