@@ -1,20 +1,46 @@
-//! The grammar of a line: `host ident user [time] "request" status bytes`, and in the combined format
-//! `"referer" "user agent"`. Fields borrow from the line unless they hold escapes. `-` stands for an absent field.
+//! The forms that have a name: `host ident user [time] "request" status bytes`, in the combined ones with
+//! `"referer" "user agent"` behind, in those of virtual hosts with `name:port` in front. Fields borrow from the line unless
+//! they hold escapes. `-` stands for an absent field. What is said about columns here agrees with [`crate::declared`],
+//! which reads the same forms more slowly from the servers' own strings; a test holds them together.
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::memchr_iter;
 use millstream_plugin::prelude::*;
 
-use crate::Format;
+use crate::text::{
+    Part, closing_quote, is_host, is_user, present, request, shortened, split_at, status_code, unescape, vhost,
+};
 use crate::time::Time;
+
+/// Which fields a line has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Common, combined, or one of these with a virtual host: whichever the line is. Each is known by its shape.
+    #[default]
+    Auto,
+    /// Ends after the number of bytes.
+    Common,
+    /// Has the referer and the user agent too.
+    Combined,
+    /// Combined, with the virtual host and its port in front.
+    VhostCombined,
+    /// What nginx writes when it is told nothing: combined, always `-` for the ident.
+    Nginx,
+}
 
 /// A parsed line, in the order in which it is written as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry<'a> {
     pub time: Time,
+    /// In forms with a virtual host only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<&'a str>,
+    /// Beside `vhost`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     pub host: &'a str,
-    pub user: Option<&'a str>,
+    pub user: Option<Cow<'a, str>>,
     /// `None` when the client sent no request (`-`) or something that is not HTTP.
     pub method: Option<Cow<'a, str>>,
     /// The request's target; all of the request when it is not HTTP.
@@ -34,25 +60,20 @@ pub struct Entry<'a> {
 pub fn parse(line: &str, format: Format) -> Result<Entry<'_>> {
     let mut rest = Rest(line.trim_end());
     ensure!(!rest.0.is_empty(), "the line is empty");
-    let host = rest.word("host")?;
-    rest.word("ident")?;
-    // A user's name may hold spaces; the time's bracket is what ends it.
-    let (user, after) = split_at_pair(rest.0, *b" [").context("time: expected `[`, found the end of the line")?;
-    let (time, after) = split_at_pair(after, *b"] ").context("time: no closing `]`")?;
-    let time = Time::parse(time).with_context(|| format!("time `{time}`"))?;
+    let (vhost, host) = hosts(&mut rest, format)?;
+    let ident = rest.word("ident")?;
+    ensure_ident(ident, format)?;
+    let (user, time, after) = user_and_time(rest.0)?;
+    let user = user_name(user)?;
     rest.0 = after;
     let (method, path, protocol) = request(rest.quoted("request")?);
     rest.space("status")?;
     let status = rest.word("status")?;
     let status = status_code(status).with_context(|| format!("status `{status}` is not a number of three digits"))?;
-    let bytes = rest.word("bytes")?;
-    let bytes = match bytes {
-        "-" => None,
-        _ => Some(bytes.parse().with_context(|| format!("bytes `{bytes}`"))?),
-    };
+    let bytes = byte_count(rest.word("bytes")?)?;
     let common = match format {
         Format::Common => true,
-        Format::Combined => false,
+        Format::Combined | Format::VhostCombined | Format::Nginx => false,
         Format::Auto => rest.0.is_empty(),
     };
     let (referer, user_agent) = if common {
@@ -63,8 +84,83 @@ pub fn parse(line: &str, format: Format) -> Result<Entry<'_>> {
         (present(unescape(referer)), present(unescape(rest.quoted("user agent")?)))
     };
     ensure!(rest.0.is_empty(), "the line goes on after its last field: `{}`", shortened(rest.0));
-    let user = Some(user).filter(|user| !matches!(*user, "-" | "" | "\"\""));
-    Ok(Entry { time, host, user, method, path, protocol, status, bytes, referer, user_agent })
+    let (vhost, port) = vhost.unzip();
+    Ok(Entry { time, vhost, port, host, user, method, path, protocol, status, bytes, referer, user_agent })
+}
+
+/// Takes the columns before the ident: a virtual host where the form has one, and the client.
+fn hosts<'a>(rest: &mut Rest<'a>, format: Format) -> Result<(Option<(&'a str, u16)>, &'a str)> {
+    let host = rest.word("host")?;
+    // Names and IPv4 addresses are nearly all there is, and can't be taken for a virtual host.
+    if format != Format::VhostCombined && (is_host(host) || (format == Format::Nginx && host == "unix:")) {
+        return Ok((None, host));
+    }
+    match (format, vhost(host)) {
+        (Format::Auto | Format::VhostCombined, Some(vhost)) => {
+            let host = rest.word("host")?;
+            ensure!(is_host(host), "host `{}` is neither an address nor a name", shortened(host));
+            Ok((Some(vhost), host))
+        }
+        (Format::VhostCombined, None) => bail!("vhost `{}` is not of the form `name:port`", shortened(host)),
+        (_, Some(_)) => bail!(
+            "host `{}` is neither an address nor a name; lines with a virtual host in front are \
+                               of the format `vhost_combined`",
+            shortened(host)
+        ),
+        (_, None) if host.ends_with(',') => {
+            bail!("host `{}` begins a list: declare its form, such as `%{{X-Forwarded-For}}i %l %u …`", shortened(host))
+        }
+        (_, None) => bail!("host `{}` is neither an address nor a name", shortened(host)),
+    }
+}
+
+/// A user's name may hold spaces, and even what looks like a time; the time that a quote follows is what ends it.
+fn user_and_time(text: &str) -> Result<(&str, Time, &str)> {
+    let (user, after) = split_at_pair(text, *b" [").context("time: expected `[`, found the end of the line")?;
+    let (time, after) = split_at_pair(after, *b"] ").context("time: no closing `]`")?;
+    match Time::parse(time) {
+        Ok(time) if after.starts_with('"') => Ok((user, time, after)),
+        parsed => last_time(text)
+            .map_or_else(|| Ok((user, parsed.with_context(|| format!("time `{}`", shortened(time)))?, after)), Ok),
+    }
+}
+
+/// The time before the first quote.
+#[cold]
+fn last_time(text: &str) -> Option<(&str, Time, &str)> {
+    let (head, after) = text.split_at(text.find('"')?);
+    let (user, time) = head.strip_suffix("] ")?.rsplit_once(" [")?;
+    Some((user, Time::parse(time).ok()?, after))
+}
+
+/// An ident that is an address tells that a column stands before the host.
+fn ensure_ident(ident: &str, format: Format) -> Result<()> {
+    if ident == "-" {
+        return Ok(());
+    }
+    ensure!(format != Format::Nginx, "ident `{}`: nginx writes `-` here", shortened(ident));
+    ensure!(
+        !is_host(ident) || !ident.contains(['.', ':']),
+        "ident `{}` is an address or a name: there is a column too many before it",
+        shortened(ident)
+    );
+    Ok(())
+}
+
+fn user_name(user: &str) -> Result<Part<'_>> {
+    if matches!(user, "-" | "" | "\"\"") {
+        return Ok(None);
+    }
+    ensure!(is_user(user), "user `{}`: a `-` alone in it is a column too many", shortened(user));
+    Ok(Some(unescape(user)))
+}
+
+fn byte_count(bytes: &str) -> Result<Option<u64>> {
+    if bytes == "-" {
+        return Ok(None);
+    }
+    ensure!(!bytes.starts_with('+'), "bytes `{}`: invalid digit found in string", shortened(bytes));
+    Ok(Some(bytes.parse().with_context(|| format!("bytes `{}`", shortened(bytes)))?))
 }
 
 /// What of the line is still to be read.
@@ -103,89 +199,10 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Where the first quote is that no backslash escapes.
-fn closing_quote(text: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    loop {
-        let at = from + memchr2(b'"', b'\\', text.get(from..)?)?;
-        if text[at] == b'"' {
-            return Some(at);
-        }
-        from = at + 2;
-    }
-}
-
-/// As `str::split_once` with one ASCII character.
-fn split_at(text: &str, byte: u8) -> Option<(&str, &str)> {
-    memchr(byte, text.as_bytes()).map(|at| (&text[..at], &text[at + 1..]))
-}
-
 /// As `str::split_once` with two ASCII characters.
 fn split_at_pair(text: &str, [first, second]: [u8; 2]) -> Option<(&str, &str)> {
     let found = memchr_iter(second, text.as_bytes()).find(|at| *at > 0 && text.as_bytes()[at - 1] == first);
     found.map(|at| (&text[..at - 1], &text[at + 1..]))
-}
-
-fn status_code(word: &str) -> Option<u16> {
-    if word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit()) { word.parse().ok() } else { None }
-}
-
-type Part<'a> = Option<Cow<'a, str>>;
-
-/// Splits `GET /path HTTP/1.1`; a path may hold spaces. What is not HTTP is all path.
-fn request(text: &str) -> (Part<'_>, Part<'_>, Part<'_>) {
-    let is_method = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-    match split_at(text, b' ').filter(|(method, _)| is_method(method)) {
-        Some((method, target)) => match target.rsplit_once(' ').filter(|(_, last)| last.starts_with("HTTP/")) {
-            Some((path, protocol)) => (Some(method.into()), Some(unescape(path)), Some(protocol.into())),
-            None => (Some(method.into()), Some(unescape(target)), None),
-        },
-        None => (None, present(unescape(text)), None),
-    }
-}
-
-fn present(text: Cow<'_, str>) -> Part<'_> {
-    Some(text).filter(|text| !matches!(text.as_ref(), "-" | ""))
-}
-
-/// Resolves `\"`, `\\`, `\n`, `\t`, `\r` and `\xhh` as servers write them. Bytes that do not make up UTF-8 become
-/// replacement characters.
-fn unescape(text: &str) -> Cow<'_, str> {
-    let Some(first) = memchr(b'\\', text.as_bytes()) else {
-        return Cow::Borrowed(text);
-    };
-    let mut bytes = Vec::with_capacity(text.len());
-    let (plain, mut rest) = text.as_bytes().split_at(first);
-    bytes.extend_from_slice(plain);
-    while let [byte, after @ ..] = rest {
-        let (found, after) = if *byte == b'\\' { escape(after) } else { (*byte, after) };
-        bytes.push(found);
-        rest = after;
-    }
-    Cow::Owned(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
-/// The byte that an escape stands for, and what follows. An unknown escape is a backslash.
-fn escape(after: &[u8]) -> (u8, &[u8]) {
-    match after {
-        [b'x' | b'X', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-            (hex(*high) << 4 | hex(*low), rest)
-        }
-        [b'n', rest @ ..] => (b'\n', rest),
-        [b't', rest @ ..] => (b'\t', rest),
-        [b'r', rest @ ..] => (b'\r', rest),
-        [byte @ (b'"' | b'\\'), rest @ ..] => (*byte, rest),
-        _ => (b'\\', after),
-    }
-}
-
-fn hex(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).unwrap_or_default() as u8
-}
-
-fn shortened(text: &str) -> &str {
-    let end = text.char_indices().nth(40).map_or(text.len(), |(at, _)| at);
-    &text[..end]
 }
 
 #[cfg(test)]
@@ -259,6 +276,6 @@ mod tests {
     fn users_may_have_spaces() {
         let line = r#"2001:db8::1 id Ann B. Cole [17/May/2015:10:05:03 +0000] "GET / HTTP/1.0" 200 5"#;
         let entry = parse(line, Format::Auto).unwrap();
-        assert_eq!((entry.host, entry.user), ("2001:db8::1", Some("Ann B. Cole")));
+        assert_eq!((entry.host, entry.user.as_deref()), ("2001:db8::1", Some("Ann B. Cole")));
     }
 }
