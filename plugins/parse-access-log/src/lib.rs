@@ -27,7 +27,7 @@ pub fn parse_access_log(record: Record, config: &Config, out: &mut Output) -> Re
     match &config.form {
         Form::Named(format) => {
             let entry = line::parse(text, *format)?;
-            out.like(&record).timestamp(entry.time.millis()).json(&entry)
+            out.like(&record).timestamp(entry.time.millis()).value_with(|json| entry.write(json))
         }
         Form::Declared(form) => {
             let line = form.parse(without_end(text))?;

@@ -4,12 +4,15 @@
 //! which reads the same forms more slowly from the servers' own strings; a test holds them together.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 
 use memchr::memchr_iter;
 use millstream_plugin::prelude::*;
+use millstream_plugin::serde_json;
 
 use crate::text::{
-    Part, closing_quote, is_host, is_user, present, request, shortened, split_at, status_code, unescape, vhost,
+    Part, closing_quote, is_host, is_plain, is_user, present, request, shortened, split_at, status_code, unescape,
+    vhost, write_plain, write_text,
 };
 use crate::time::Time;
 
@@ -39,7 +42,7 @@ pub struct Entry<'a> {
     /// Beside `vhost`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    pub host: &'a str,
+    pub host: Option<&'a str>,
     pub user: Option<Cow<'a, str>>,
     /// `None` when the client sent no request (`-`) or something that is not HTTP.
     pub method: Option<Cow<'a, str>>,
@@ -51,6 +54,56 @@ pub struct Entry<'a> {
     pub bytes: Option<u64>,
     pub referer: Option<Cow<'a, str>>,
     pub user_agent: Option<Cow<'a, str>>,
+    /// Whether what is borrowed has nothing that JSON escapes.
+    #[serde(skip)]
+    plain: bool,
+}
+
+impl Entry<'_> {
+    /// Appends what serialising gives, in half the time: most texts need no look for what JSON escapes.
+    ///
+    /// # Errors
+    /// None that can happen: bytes take any text.
+    pub fn write(&self, json: &mut Vec<u8>) -> Result<()> {
+        json.extend_from_slice(b"{\"time\":");
+        self.time.write(json)?;
+        if let (Some(vhost), Some(port)) = (self.vhost, self.port) {
+            json.extend_from_slice(b",\"vhost\":");
+            write_plain(json, vhost);
+            write!(json, ",\"port\":{port}")?;
+        }
+        json.extend_from_slice(b",\"host\":");
+        match self.host {
+            Some(host) => write_plain(json, host),
+            None => json.extend_from_slice(b"null"),
+        }
+        // Nothing ends a user's name but the time, so it may hold a quote.
+        part(json, b",\"user\":", &self.user, false)?;
+        part(json, b",\"method\":", &self.method, self.plain)?;
+        part(json, b",\"path\":", &self.path, self.plain)?;
+        part(json, b",\"protocol\":", &self.protocol, self.plain)?;
+        json.extend_from_slice(b",\"status\":");
+        serde_json::to_writer(&mut *json, &self.status)?;
+        json.extend_from_slice(b",\"bytes\":");
+        match self.bytes {
+            Some(bytes) => serde_json::to_writer(&mut *json, &bytes)?,
+            None => json.extend_from_slice(b"null"),
+        }
+        part(json, b",\"referer\":", &self.referer, self.plain)?;
+        part(json, b",\"user_agent\":", &self.user_agent, self.plain)?;
+        json.push(b'}');
+        Ok(())
+    }
+}
+
+/// `name` is with its comma and colon.
+fn part(json: &mut Vec<u8>, name: &[u8], part: &Part<'_>, plain: bool) -> Result<()> {
+    json.extend_from_slice(name);
+    match part {
+        Some(text) => return write_text(json, text, plain),
+        None => json.extend_from_slice(b"null"),
+    }
+    Ok(())
 }
 
 /// Parses a line, without or with its line end.
@@ -58,7 +111,8 @@ pub struct Entry<'a> {
 /// # Errors
 /// Names the first field that does not fit.
 pub fn parse(line: &str, format: Format) -> Result<Entry<'_>> {
-    let mut rest = Rest(line.trim_end());
+    let line = line.trim_end();
+    let mut rest = Rest(line);
     ensure!(!rest.0.is_empty(), "the line is empty");
     let (vhost, host) = hosts(&mut rest, format)?;
     let ident = rest.word("ident")?;
@@ -85,7 +139,9 @@ pub fn parse(line: &str, format: Format) -> Result<Entry<'_>> {
     };
     ensure!(rest.0.is_empty(), "the line goes on after its last field: `{}`", shortened(rest.0));
     let (vhost, port) = vhost.unzip();
-    Ok(Entry { time, vhost, port, host, user, method, path, protocol, status, bytes, referer, user_agent })
+    let plain = is_plain(line);
+    let host = Some(host).filter(|host| *host != "-");
+    Ok(Entry { time, vhost, port, host, user, method, path, protocol, status, bytes, referer, user_agent, plain })
 }
 
 /// Takes the columns before the ident: a virtual host where the form has one, and the client.
@@ -128,7 +184,7 @@ fn user_and_time(text: &str) -> Result<(&str, Time, &str)> {
 /// The time before the first quote.
 #[cold]
 fn last_time(text: &str) -> Option<(&str, Time, &str)> {
-    let (head, after) = text.split_at(text.find('"')?);
+    let (head, after) = text.split_at(closing_quote(text.as_bytes())?);
     let (user, time) = head.strip_suffix("] ")?.rsplit_once(" [")?;
     Some((user, Time::parse(time).ok()?, after))
 }
@@ -276,6 +332,87 @@ mod tests {
     fn users_may_have_spaces() {
         let line = r#"2001:db8::1 id Ann B. Cole [17/May/2015:10:05:03 +0000] "GET / HTTP/1.0" 200 5"#;
         let entry = parse(line, Format::Auto).unwrap();
-        assert_eq!((entry.host, entry.user.as_deref()), ("2001:db8::1", Some("Ann B. Cole")));
+        assert_eq!((entry.host, entry.user.as_deref()), (Some("2001:db8::1"), Some("Ann B. Cole")));
+    }
+
+    const REST: &str = r#"[17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 5"#;
+
+    /// The columns before the time, `~` for one that is absent.
+    fn head(format: Format, head: &str, tail: &str) -> String {
+        let line = format!("{head} {REST}{tail}");
+        match parse(&line, format) {
+            Ok(entry) => {
+                let vhost = entry.vhost.map(|vhost| format!("{vhost}|{}|", entry.port.unwrap())).unwrap_or_default();
+                format!("{vhost}{}|{}", entry.host.unwrap_or("~"), entry.user.as_deref().unwrap_or("~"))
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_virtual_host_is_known_by_its_shape() {
+        let check = |line: &str, expected: &str| {
+            assert_eq!(head(Format::Auto, line, ""), expected, "{line}");
+            assert_eq!(head(Format::Auto, line, r#" "-" "-""#), expected, "{line}");
+        };
+        check("192.0.2.7 - -", "192.0.2.7|~");
+        check("2001:db8::80 - ann", "2001:db8::80|ann");
+        check("fe80::1%eth0 - -", "fe80::1%eth0|~");
+        check("example.com:80 192.0.2.7 - -", "example.com|80|192.0.2.7|~");
+        check("[2001:db8::1]:443 2001:db8::2 - Ann Cole", "[2001:db8::1]|443|2001:db8::2|Ann Cole");
+        check("abc:80 h - -", "abc|80|h|~");
+        check("example.com:80 - - -", "example.com|80|~|~");
+        check("example.com:http h - -", "host `example.com:http` is neither an address nor a name");
+        check("example.com:99999 h - -", "host `example.com:99999` is neither an address nor a name");
+        check("example.com:80 example.org:80 - -", "host `example.org:80` is neither an address nor a name");
+    }
+
+    #[test]
+    fn no_column_shifts() {
+        let check = |format, line: &str, expected: &str| {
+            let tail = if format == Format::Common { "" } else { r#" "-" "-""# };
+            assert_eq!(head(format, line, tail), expected, "{format:?}: {line}");
+        };
+        let use_vhost = "host `example.com:80` is neither an address nor a name; lines with a virtual host in front are of the \
+                         format `vhost_combined`";
+        for format in [Format::Common, Format::Combined, Format::Nginx] {
+            check(format, "example.com:80 192.0.2.7 - -", use_vhost);
+        }
+        let list = "host `192.0.2.7,` begins a list: declare its form, such as `%{X-Forwarded-For}i %l %u …`";
+        let user = "user `- -`: a `-` alone in it is a column too many";
+        for format in [Format::Auto, Format::Common, Format::Combined, Format::Nginx] {
+            check(format, "192.0.2.7, 10.0.0.1 - -", list);
+            check(format, "192.0.2.7,10.0.0.1 - -", "host `192.0.2.7,10.0.0.1` is neither an address nor a name");
+            check(format, "h - - -", user);
+            check(format, "h - ann -", "user `ann -`: a `-` alone in it is a column too many");
+        }
+        check(Format::Common, "example.com h - -", user);
+        check(Format::Nginx, "h x ann", "ident `x`: nginx writes `-` here");
+        check(Format::Nginx, "unix: - ann", "unix:|ann");
+        check(Format::Common, "unix: - ann", "host `unix:` is neither an address nor a name");
+        let ident = "ident `192.0.2.7` is an address or a name: there is a column too many before it";
+        check(Format::Common, "example.com 192.0.2.7 x ann", ident);
+        check(Format::VhostCombined, "example.com:80 h - -", "example.com|80|h|~");
+        check(Format::VhostCombined, "h - -", "vhost `h` is not of the form `name:port`");
+        check(Format::VhostCombined, "2001:db8::1 h - -", "vhost `2001:db8::1` is not of the form `name:port`");
+    }
+
+    #[test]
+    fn users_may_hold_what_looks_like_a_time() {
+        let check = |line: &str, expected: &str| assert_eq!(head(Format::Common, line, ""), expected, "{line}");
+        check("h - a [b] c", "h|a [b] c");
+        check("h - a [17/May/2015:10:05:03 +0000] b", "h|a [17/May/2015:10:05:03 +0000] b");
+        check(r#"h - a\"b\x20"#, "h|a\"b ");
+        check("h - \"\"", "h|~");
+    }
+
+    #[test]
+    fn sizes_are_numbers() {
+        let check =
+            |bytes: &str, expected: &str| assert_eq!(entry(&format!("\"GET / HTTP/1.0\" 200 {bytes}")), expected);
+        check("18446744073709551615", "GET|/|HTTP/1.0|200|18446744073709551615|none|none");
+        check("18446744073709551616", "bytes `18446744073709551616`: number too large to fit in target type");
+        check("+5", "bytes `+5`: invalid digit found in string");
+        check("-1", "bytes `-1`: invalid digit found in string");
     }
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use memchr::{memchr, memchr2};
+use millstream_plugin::prelude::*;
+use millstream_plugin::serde_json;
 
 /// Where the first quote is that no backslash escapes.
 pub fn closing_quote(text: &[u8]) -> Option<usize> {
@@ -111,6 +113,37 @@ pub fn vhost(text: &str) -> Option<(&str, u16)> {
 /// Whether this can be a user: a `-` that stands alone in it is a column of its own, and one too many.
 pub fn is_user(text: &str) -> bool {
     text == "-" || !text.contains('-') || !text.split(' ').any(|word| word == "-")
+}
+
+/// Appends text as JSON. What was `plain` in a line needs no look for what JSON escapes.
+///
+/// # Errors
+/// None that can happen: bytes take any text.
+pub fn write_text(json: &mut Vec<u8>, text: &Cow<'_, str>, plain: bool) -> Result<()> {
+    match text {
+        Cow::Borrowed(text) if plain => write_plain(json, text),
+        text => serde_json::to_writer(json, text.as_ref())?,
+    }
+    Ok(())
+}
+
+/// Appends text that has nothing to escape.
+pub fn write_plain(json: &mut Vec<u8>, text: &str) {
+    json.push(b'"');
+    json.extend_from_slice(text.as_bytes());
+    json.push(b'"');
+}
+
+/// Whether a line has no control characters. What is borrowed from between its quotes has then nothing that JSON escapes:
+/// no quote, since one would have ended it, and no backslash, since that would have been resolved.
+pub fn is_plain(line: &str) -> bool {
+    const LOW: u64 = u64::MAX / 255 * 0x20;
+    const HIGH: u64 = u64::MAX / 255 * 0x80;
+    let (words, rest) = line.as_bytes().as_chunks::<8>();
+    // As in "Bit Twiddling Hacks", whether a word has a byte less than n.
+    let low =
+        words.iter().map(|word| u64::from_le_bytes(*word)).fold(0, |low, word| low | (word.wrapping_sub(LOW) & !word));
+    low & HIGH == 0 && rest.iter().all(|byte| *byte >= 0x20)
 }
 
 /// For messages.

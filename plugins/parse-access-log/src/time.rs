@@ -2,6 +2,7 @@
 //! algorithms of Howard Hinnant, "chrono-compatible low-level date algorithms", over the proleptic Gregorian calendar.
 
 use millstream_plugin::prelude::*;
+use millstream_plugin::serde_json;
 use serde::Serializer;
 
 pub const MONTHS: [&[u8; 3]; 12] =
@@ -201,6 +202,22 @@ pub fn parse_zone(text: &str) -> Result<i64> {
 /// Of a number below 100.
 fn digits(number: u32) -> [u8; 2] {
     [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
+}
+
+impl Time {
+    /// Appends the time as JSON, as serialising gives it.
+    ///
+    /// # Errors
+    /// None that can happen: bytes take any text.
+    pub fn write(&self, json: &mut Vec<u8>) -> Result<()> {
+        if self.fraction.digits > 0 {
+            return Ok(serde_json::to_writer(json, self)?);
+        }
+        json.push(b'"');
+        json.extend_from_slice(&self.rfc3339());
+        json.push(b'"');
+        Ok(())
+    }
 }
 
 impl Serialize for Time {

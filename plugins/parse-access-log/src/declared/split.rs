@@ -78,6 +78,8 @@ impl Splitter {
         let mut index = 0;
         while let Some(step) = self.columns.get(index) {
             let length = match step.end {
+                // Apache writes an empty name so, and no other name begins with a quote.
+                _ if step.is_empty_user(rest) => 2,
                 End::Width(width) => width,
                 End::Run => step.column.kind.run(rest),
                 End::Mark(mark) => first(mark, rest).with_context(|| step.missing(rest))?,
@@ -93,8 +95,12 @@ impl Splitter {
             values[index] = value;
             index += 1;
         }
-        ensure!(rest.is_empty(), "the line goes on after its last column: `{}`", shortened(rest));
-        Ok(())
+        match self.columns.last().filter(|_| !rest.is_empty()) {
+            Some(last) => {
+                bail!("the line goes on behind its last column, {}: `{}`", last.column.shown(), shortened(rest))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Splits a stretch; gives what follows it.
@@ -114,7 +120,8 @@ impl Splitter {
             let begin = inside.len().checked_sub(length).filter(|begin| inside.is_char_boundary(*begin));
             let (before, value) = inside.split_at(begin.with_context(|| step.missing(inside))?);
             let between = &self.columns[index - 1].after;
-            inside = before.strip_suffix(between.as_str()).with_context(|| step.preceded(between, before, value))?;
+            let stripped = before.strip_suffix(between.as_str());
+            inside = stripped.with_context(|| self.columns[index - 1].unseparated(step, before, value))?;
             values[index] = value;
         }
         self.middle(from, stretch.middle, inside, values)?;
@@ -138,7 +145,7 @@ impl Splitter {
             let early = values[from + index].as_ptr() as usize + values[from + index].len() - text.as_ptr() as usize;
             ensure!(
                 early == at,
-                "{} and {}: `{}` can be read in more than one way, since both may hold `{}`",
+                "{} and {}: `{}` can be read in more than one way, since each `{}` may belong to either",
                 step.column.shown(),
                 steps[index + 1].column.shown(),
                 shortened(text),
@@ -166,6 +173,10 @@ impl Splitter {
 }
 
 impl Step {
+    fn is_empty_user(&self, rest: &str) -> bool {
+        self.column.kind == Kind::User && rest.strip_prefix("\"\"").is_some_and(|rest| rest.starts_with(&self.after))
+    }
+
     fn missing(&self, rest: &str) -> String {
         let name = self.column.shown();
         match self.after.chars().next() {
@@ -179,21 +190,21 @@ impl Step {
     fn goes_on(&self, value: &str, after: &str) -> String {
         let found = if after.is_empty() { "the end of the line".to_owned() } else { format!("`{}`", shortened(after)) };
         let behind = if value.is_empty() { String::new() } else { format!(" behind `{}`", shortened(value)) };
-        let name = self.column.shown();
-        match self.after.as_str() {
-            "" => format!("{name}: expected the end of the line{behind}, found {found}"),
-            literal => format!("{name}: expected `{}`{behind}, found {found}", literal.escape_debug()),
-        }
+        format!("{}: expected `{}`{behind}, found {found}", self.column.shown(), self.after.escape_debug())
     }
 
     fn misses(&self, literal: &str, text: &str) -> String {
         format!("{}: expected `{}` behind it, found `{}`", self.column.shown(), literal.escape_debug(), shortened(text))
     }
 
-    fn preceded(&self, literal: &str, before: &str, value: &str) -> String {
+    /// The text between this column and the next one, which was found, is not there.
+    fn unseparated(&self, next: &Self, before: &str, value: &str) -> String {
         let tail = before.char_indices().rev().nth(20).map_or(before, |(at, _)| &before[at..]);
-        let name = self.column.shown();
-        format!("{name}: expected `{}` before `{}`, found `{tail}`", literal.escape_debug(), shortened(value))
+        if before.is_empty() {
+            return format!("{} is missing", self.column.shown());
+        }
+        let name = next.column.shown();
+        format!("{name}: expected `{}` before `{}`, found `{tail}`", self.after.escape_debug(), shortened(value))
     }
 }
 

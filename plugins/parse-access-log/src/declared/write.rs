@@ -55,7 +55,7 @@ impl Writer {
             if let Some(time) = time {
                 json.push(separator);
                 json.extend_from_slice(name.as_bytes());
-                serde_json::to_writer(&mut *json, &time)?;
+                time.write(json)?;
                 separator = b',';
             }
         }
