@@ -10,6 +10,7 @@ use memchr::memchr_iter;
 use millstream_plugin::prelude::*;
 use millstream_plugin::serde_json;
 
+use crate::declared::column::Kind;
 use crate::text::{
     Part, closing_quote, is_host, is_plain, is_user, present, request, shortened, split_at, status_code, unescape,
     vhost, write_plain, write_text,
@@ -77,8 +78,7 @@ impl Entry<'_> {
             Some(host) => write_plain(json, host),
             None => json.extend_from_slice(b"null"),
         }
-        // Nothing ends a user's name but the time, so it may hold a quote.
-        part(json, b",\"user\":", &self.user, false)?;
+        part(json, b",\"user\":", &self.user, self.plain)?;
         part(json, b",\"method\":", &self.method, self.plain)?;
         part(json, b",\"path\":", &self.path, self.plain)?;
         part(json, b",\"protocol\":", &self.protocol, self.plain)?;
@@ -194,6 +194,8 @@ fn ensure_ident(ident: &str, format: Format) -> Result<()> {
     if ident == "-" {
         return Ok(());
     }
+    let fits = ident.bytes().all(|byte| Kind::Ident.holds(byte));
+    ensure!(fits, "ident `{}` holds a quote or a control character", shortened(ident));
     ensure!(format != Format::Nginx, "ident `{}`: nginx writes `-` here", shortened(ident));
     ensure!(
         !is_host(ident) || !ident.contains(['.', ':']),
@@ -208,6 +210,7 @@ fn user_name(user: &str) -> Result<Part<'_>> {
         return Ok(None);
     }
     ensure!(is_user(user), "user `{}`: a `-` alone in it is a column too many", shortened(user));
+    ensure!(closing_quote(user.as_bytes()).is_none(), "user `{}` holds a quote without a backslash", shortened(user));
     Ok(Some(unescape(user)))
 }
 
@@ -404,6 +407,7 @@ mod tests {
         check("h - a [17/May/2015:10:05:03 +0000] b", "h|a [17/May/2015:10:05:03 +0000] b");
         check(r#"h - a\"b\x20"#, "h|a\"b ");
         check("h - \"\"", "h|~");
+        check("h - a\"b", "user `a\"b` holds a quote without a backslash");
     }
 
     #[test]

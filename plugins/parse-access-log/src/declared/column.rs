@@ -33,8 +33,10 @@ pub enum Kind {
     Text,
     /// A name, with blanks perhaps.
     User,
-    /// An integer.
+    /// A count.
     Number,
+    /// A number of seconds or parts of them, less than none if the server's clock was set back.
+    Duration,
     /// A number with a fraction.
     Decimal,
     Status,
@@ -100,7 +102,7 @@ impl Kind {
             Self::Host | Self::Client => name || matches!(byte, b':' | b'%'),
             Self::Vhost => name || byte == b'*',
             Self::Ident | Self::Word => byte > b' ' && byte != b'"' && byte != 0x7f,
-            Self::Number => byte.is_ascii_digit() || byte == b'-',
+            Self::Number | Self::Duration => byte.is_ascii_digit() || byte == b'-',
             Self::Status => byte.is_ascii_digit() || byte == b'-',
             Self::Decimal => byte.is_ascii_digit() || matches!(byte, b'-' | b'.'),
             Self::Flag => matches!(byte, b'X' | b'+' | b'-'),

@@ -81,7 +81,8 @@ impl Writer {
             _ if value == "-" => return null(json),
             Kind::Text | Kind::User | Kind::List | Kind::Target | Kind::Query => return self.text(json, kind, value),
             _ if value.is_empty() && self.escape == Escape::Json => return null(json),
-            Kind::Number => return number(json, value),
+            Kind::Number => return number(json, value, false),
+            Kind::Duration => return number(json, value, true),
             Kind::Decimal => return decimal(json, value),
             Kind::Status => {
                 let status = status_code(value);
@@ -168,8 +169,8 @@ fn string(json: &mut Vec<u8>, text: &str) -> Result<()> {
     Ok(serde_json::to_writer(json, text)?)
 }
 
-fn number(json: &mut Vec<u8>, value: &str) -> Result<()> {
-    let digits = value.strip_prefix('-').unwrap_or(value);
+fn number(json: &mut Vec<u8>, value: &str, signed: bool) -> Result<()> {
+    let digits = value.strip_prefix('-').filter(|_| signed).unwrap_or(value);
     let fits = || format!("`{}` is not a whole number", shortened(value));
     ensure!(!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()), "{}", fits());
     match value.starts_with('-') {
