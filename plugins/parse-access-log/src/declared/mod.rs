@@ -11,6 +11,7 @@ pub mod write;
 
 use millstream_plugin::prelude::*;
 
+use crate::text::is_plain;
 use crate::time::Time;
 use form::COLUMNS_MAX;
 use split::Splitter;
@@ -41,6 +42,8 @@ pub struct Line<'a, 'f> {
     /// When the request began and ended, where the form says so.
     pub begin: Option<Time>,
     pub end: Option<Time>,
+    /// Whether what is borrowed has nothing that JSON escapes, quotes apart.
+    plain: bool,
 }
 
 impl Declared {
@@ -71,7 +74,7 @@ impl Declared {
         ensure!(!line.is_empty(), "the line is empty");
         self.splitter.split(line, &mut values)?;
         let [begin, end] = times(&self.splitter.columns, &values, &self.writer)?;
-        Ok(Line { form: self, values, begin, end })
+        Ok(Line { form: self, values, begin, end, plain: is_plain(line) })
     }
 }
 

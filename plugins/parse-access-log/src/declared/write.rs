@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use millstream_plugin::prelude::*;
 use millstream_plugin::serde_json;
 
@@ -11,7 +12,7 @@ use super::form::{Form, Mistake, fields};
 use super::split::Step;
 use super::strftime::Parts;
 use super::{Escape, Line};
-use crate::text::{is_host, is_user, present, request, shortened, status_code, unescape};
+use crate::text::{is_host, is_user, present, request, shortened, status_code, unescape, write_text};
 use crate::time::{Fraction, Time};
 
 /// What writing needs beside the columns.
@@ -64,7 +65,8 @@ impl Writer {
                 json.push(separator);
                 separator = b',';
                 json.extend_from_slice(name);
-                self.value(json, &step.column.kind, value, others).with_context(|| step.column.shown())?;
+                self.value(json, (&step.column.kind, value, line.plain), others)
+                    .with_context(|| step.column.shown())?;
             }
         }
         if separator == b'{' {
@@ -74,12 +76,14 @@ impl Writer {
         Ok(())
     }
 
-    fn value(&self, json: &mut Vec<u8>, kind: &Kind, value: &str, others: &[Vec<u8>]) -> Result<()> {
+    fn value(&self, json: &mut Vec<u8>, (kind, value, plain): (&Kind, &str, bool), others: &[Vec<u8>]) -> Result<()> {
         match kind {
-            Kind::Request => return self.request(json, value, others),
+            Kind::Request => return self.request(json, (value, plain), others),
             Kind::Flag if matches!(value, "X" | "+" | "-") => {}
             _ if value == "-" => return null(json),
-            Kind::Text | Kind::User | Kind::List | Kind::Target | Kind::Query => return self.text(json, kind, value),
+            Kind::Text | Kind::User | Kind::List | Kind::Target | Kind::Query => {
+                return self.text(json, (kind, value, plain));
+            }
             _ if value.is_empty() && self.escape == Escape::Json => return null(json),
             Kind::Number => return number(json, value, false),
             Kind::Duration => return number(json, value, true),
@@ -102,10 +106,10 @@ impl Writer {
             Kind::Vhost | Kind::Word | Kind::Upstreams | Kind::Time(..) => {}
         }
         ensure!(!value.is_empty(), "it is missing");
-        string(json, &self.unescape(value)?)
+        string(json, &self.unescape(value)?, plain)
     }
 
-    fn text(&self, json: &mut Vec<u8>, kind: &Kind, value: &str) -> Result<()> {
+    fn text(&self, json: &mut Vec<u8>, (kind, value, plain): (&Kind, &str, bool)) -> Result<()> {
         let value = match kind {
             Kind::User if value == "\"\"" => "",
             Kind::User => {
@@ -118,15 +122,16 @@ impl Writer {
             _ => value,
         };
         match present(self.unescape(value)?) {
-            Some(text) => string(json, &text),
+            Some(text) => string(json, &text, plain),
             None => null(json),
         }
     }
 
     /// `others` are the names behind the method's.
-    fn request(&self, json: &mut Vec<u8>, value: &str, others: &[Vec<u8>]) -> Result<()> {
+    fn request(&self, json: &mut Vec<u8>, (value, plain): (&str, bool), others: &[Vec<u8>]) -> Result<()> {
         let unescaped;
         // Its parts are told apart before escapes are resolved; `escape=json` has none that matter for that.
+        let plain = plain && self.escape == Escape::Default;
         let (method, path, protocol) = match self.escape {
             Escape::Default => request(value),
             Escape::Json => {
@@ -141,7 +146,7 @@ impl Writer {
                 json.extend_from_slice(name);
             }
             match part {
-                Some(text) => string(json, &text)?,
+                Some(text) => string(json, &text, plain)?,
                 None => null(json)?,
             }
         }
@@ -165,8 +170,9 @@ fn null(json: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-fn string(json: &mut Vec<u8>, text: &str) -> Result<()> {
-    Ok(serde_json::to_writer(json, text)?)
+/// Text that ends at something else than a quote may hold one, however plain the line is.
+fn string(json: &mut Vec<u8>, text: &Cow<'_, str>, plain: bool) -> Result<()> {
+    write_text(json, text, plain && memchr(b'"', text.as_bytes()).is_none())
 }
 
 fn number(json: &mut Vec<u8>, value: &str, signed: bool) -> Result<()> {
