@@ -48,7 +48,8 @@ impl First {
     /// The header is not known, or those of `line`.
     pub fn record(
         &self,
-        (offset, text): (i64, &str),
+        offset: i64,
+        text: &str,
         dialect: Dialect,
         line: impl FnOnce(&Header) -> Result<()>,
     ) -> Result<bool> {
@@ -125,7 +126,7 @@ mod tests {
 
     fn said(first: &First, offset: i64, text: &str) -> String {
         let mut names = String::new();
-        let seen = first.record((offset, text), DIALECT, |header| {
+        let seen = first.record(offset, text, DIALECT, |header| {
             names = header.to_string();
             Ok(())
         });

@@ -40,11 +40,11 @@ pub fn csv_to_json(record: Record, config: &Config, out: &mut Output) -> Result<
             out.like(&record).value_with(|json| write_array(json, text, config))?;
             false
         }
-        Names::Given(header) => convert(&record, text, (header, config), out)?,
+        Names::Given(header) => convert(&record, text, header, config, out)?,
         Names::First(first) => {
             let mut repeated = false;
-            let begun = first.record((record.offset(), text), config.dialect, |header| {
-                repeated = convert(&record, text, (header, config), out)?;
+            let begun = first.record(record.offset(), text, config.dialect, |header| {
+                repeated = convert(&record, text, header, config, out)?;
                 Ok(())
             })?;
             begun || repeated
@@ -57,7 +57,7 @@ pub fn csv_to_json(record: Record, config: &Config, out: &mut Output) -> Result<
 }
 
 /// Writes the line, unless it repeats the header: then it says so.
-fn convert(record: &Record<'_>, text: &str, (header, config): (&Header, &Config), out: &mut Output) -> Result<bool> {
+fn convert(record: &Record<'_>, text: &str, header: &Header, config: &Config, out: &mut Output) -> Result<bool> {
     if is_header(text, header, config) {
         return Ok(true);
     }

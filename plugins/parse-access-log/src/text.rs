@@ -119,6 +119,7 @@ pub fn is_user(text: &str) -> bool {
 ///
 /// # Errors
 /// None that can happen: bytes take any text.
+#[allow(clippy::ptr_arg, reason = "that it is borrowed says that nothing was resolved in it")]
 pub fn write_text(json: &mut Vec<u8>, text: &Cow<'_, str>, plain: bool) -> Result<()> {
     match text {
         Cow::Borrowed(text) if plain => write_plain(json, text),

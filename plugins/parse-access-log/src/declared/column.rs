@@ -134,9 +134,9 @@ impl Kind {
         matches!(self, Self::Text | Self::User | Self::List | Self::Request | Self::Target | Self::Query)
     }
 
-    /// Bytes of the longest value at the beginning of `text`.
-    pub fn run(&self, text: &str) -> usize {
-        let run = |text: &str| text.bytes().take_while(|byte| self.holds(*byte)).count();
+    /// Bytes of the longest value at the beginning of `text`; `holds` tells for each byte what [`Kind::holds`] does.
+    pub fn run(&self, text: &str, holds: &[bool; 256]) -> usize {
+        let run = |text: &str| text.bytes().position(|byte| !holds[usize::from(byte)]).unwrap_or(text.len());
         match self {
             Self::Vhost if text.starts_with('[') => text.find(']').map_or(0, |end| end + 1),
             Self::Upstreams => upstreams(text),

@@ -33,6 +33,8 @@ pub struct Step {
     pub column: Column,
     end: End,
     after: String,
+    /// Which bytes its values may hold.
+    holds: Box<[bool; 256]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,10 @@ impl Splitter {
     /// Two columns have nothing between them, and the first may be of any length.
     pub fn compile(form: Form) -> Result<Self, Mistake> {
         let ends = (0..form.columns.len()).map(|index| end(&form.columns, index)).collect::<Result<Vec<_>, _>>()?;
-        let steps = form.columns.into_iter().zip(ends).map(|((column, after), end)| Step { column, end, after });
+        let steps = form.columns.into_iter().zip(ends).map(|((column, after), end)| {
+            let holds = Box::new(std::array::from_fn(|byte| column.kind.holds(byte as u8)));
+            Step { column, end, after, holds }
+        });
         Ok(Self { head: form.head, columns: steps.collect() })
     }
 
@@ -81,7 +86,7 @@ impl Splitter {
                 // Apache writes an empty name so, and no other name begins with a quote.
                 _ if step.is_empty_user(rest) => 2,
                 End::Width(width) => width,
-                End::Run => step.column.kind.run(rest),
+                End::Run => step.column.kind.run(rest, &step.holds),
                 End::Mark(mark) => first(mark, rest).with_context(|| step.missing(rest))?,
                 End::Rest => rest.len(),
                 End::Stretch(stretch) => {

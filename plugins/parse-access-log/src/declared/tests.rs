@@ -167,16 +167,21 @@ fn times_of_every_form() {
     check("%{end:%s}t", "1431857103", r#"{"time_end":"2015-05-17T10:05:03Z"}"#);
 }
 
+/// A line with these columns before its time.
+fn line(head: &str) -> String {
+    format!("{head} {TIME} \"GET / HTTP/1.1\" 200 5")
+}
+
+/// Its object, with these fields before the request's.
+fn fields(fields: &str) -> String {
+    format!(
+        r#"{{"time":"2015-05-17T08:05:03Z",{fields},"method":"GET","path":"/","protocol":"HTTP/1.1","status":200,"bytes":5}}"#
+    )
+}
+
 /// The kinds of lines that a parser of regular expressions, or one that counts blanks, gives other columns' values to.
 #[test]
 fn nothing_shifts() {
-    let rest = format!("{TIME} \"GET / HTTP/1.1\" 200 5");
-    let line = |head: &str| format!("{head} {rest}");
-    let fields = |fields: &str| {
-        format!(
-            r#"{{"time":"2015-05-17T08:05:03Z",{fields},"method":"GET","path":"/","protocol":"HTTP/1.1","status":200,"bytes":5}}"#
-        )
-    };
     check(COMMON, &line("h - -"), &fields(r#""host":"h","ident":null,"user":null"#));
     check(COMMON, &line("h - Ann B. Cole"), &fields(r#""host":"h","ident":null,"user":"Ann B. Cole""#));
     check(
@@ -198,6 +203,10 @@ fn nothing_shifts() {
         "host (%h): expected ` ` behind `a`, found `, b - - [17/May/2015:10:05:03 +0200] \"GE`",
     );
     check(COMMON, &line("h -"), "user (%u) is missing");
+}
+
+#[test]
+fn lists_may_have_blanks_behind_commas() {
     let forwarded = "%{X-Forwarded-For}i %l %u %t \"%r\" %>s %b";
     let list =
         |list: &str, user: &str| fields(&format!(r#""header_x_forwarded_for":{list},"ident":null,"user":{user}"#));
@@ -219,6 +228,10 @@ fn nothing_shifts() {
         &line("1.1.1.1, - Ann Cole"),
         "header_x_forwarded_for (%{X-Forwarded-For}i) `1.1.1.1, -` is no list of addresses",
     );
+}
+
+#[test]
+fn text_without_quotes_is_read_where_there_is_one_way() {
     check("%{A}i %{B}i %>s", "a b 200", r#"{"header_a":"a","header_b":"b","status":200}"#);
     check(
         "%{A}i %{B}i %>s",

@@ -32,6 +32,14 @@ struct Told {
     fraction: Option<Fraction>,
 }
 
+/// A column's value in a line.
+struct Cell<'a> {
+    kind: &'a Kind,
+    text: &'a str,
+    /// Whether the line is ([`is_plain`](crate::text::is_plain)).
+    plain: bool,
+}
+
 impl Writer {
     /// # Errors
     /// The form's times are not enough for an instant.
@@ -65,8 +73,8 @@ impl Writer {
                 json.push(separator);
                 separator = b',';
                 json.extend_from_slice(name);
-                self.value(json, (&step.column.kind, value, line.plain), others)
-                    .with_context(|| step.column.shown())?;
+                let cell = Cell { kind: &step.column.kind, text: value, plain: line.plain };
+                self.value(json, &cell, others).with_context(|| step.column.shown())?;
             }
         }
         if separator == b'{' {
@@ -76,13 +84,14 @@ impl Writer {
         Ok(())
     }
 
-    fn value(&self, json: &mut Vec<u8>, (kind, value, plain): (&Kind, &str, bool), others: &[Vec<u8>]) -> Result<()> {
+    fn value(&self, json: &mut Vec<u8>, cell: &Cell<'_>, others: &[Vec<u8>]) -> Result<()> {
+        let (kind, value) = (cell.kind, cell.text);
         match kind {
-            Kind::Request => return self.request(json, (value, plain), others),
+            Kind::Request => return self.request(json, cell, others),
             Kind::Flag if matches!(value, "X" | "+" | "-") => {}
             _ if value == "-" => return null(json),
             Kind::Text | Kind::User | Kind::List | Kind::Target | Kind::Query => {
-                return self.text(json, (kind, value, plain));
+                return self.text(json, cell);
             }
             _ if value.is_empty() && self.escape == Escape::Json => return null(json),
             Kind::Number => return number(json, value, false),
@@ -106,11 +115,12 @@ impl Writer {
             Kind::Vhost | Kind::Word | Kind::Upstreams | Kind::Time(..) => {}
         }
         ensure!(!value.is_empty(), "it is missing");
-        string(json, &self.unescape(value)?, plain)
+        string(json, &self.unescape(value)?, cell.plain)
     }
 
-    fn text(&self, json: &mut Vec<u8>, (kind, value, plain): (&Kind, &str, bool)) -> Result<()> {
-        let value = match kind {
+    fn text(&self, json: &mut Vec<u8>, cell: &Cell<'_>) -> Result<()> {
+        let value = cell.text;
+        let value = match cell.kind {
             Kind::User if value == "\"\"" => "",
             Kind::User => {
                 ensure!(is_user(value), "`{}`: a `-` alone in it is a column too many", shortened(value));
@@ -122,16 +132,17 @@ impl Writer {
             _ => value,
         };
         match present(self.unescape(value)?) {
-            Some(text) => string(json, &text, plain),
+            Some(text) => string(json, &text, cell.plain),
             None => null(json),
         }
     }
 
     /// `others` are the names behind the method's.
-    fn request(&self, json: &mut Vec<u8>, (value, plain): (&str, bool), others: &[Vec<u8>]) -> Result<()> {
+    fn request(&self, json: &mut Vec<u8>, cell: &Cell<'_>, others: &[Vec<u8>]) -> Result<()> {
+        let value = cell.text;
         let unescaped;
         // Its parts are told apart before escapes are resolved; `escape=json` has none that matter for that.
-        let plain = plain && self.escape == Escape::Default;
+        let plain = cell.plain && self.escape == Escape::Default;
         let (method, path, protocol) = match self.escape {
             Escape::Default => request(value),
             Escape::Json => {
@@ -171,6 +182,7 @@ fn null(json: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Text that ends at something else than a quote may hold one, however plain the line is.
+#[allow(clippy::ptr_arg, reason = "that it is borrowed says that nothing was resolved in it")]
 fn string(json: &mut Vec<u8>, text: &Cow<'_, str>, plain: bool) -> Result<()> {
     write_text(json, text, plain && memchr(b'"', text.as_bytes()).is_none())
 }
