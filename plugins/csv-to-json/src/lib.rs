@@ -1,7 +1,8 @@
-//! Parses CSV (RFC 4180), one line per record, into JSON objects named by the configured header, or into arrays
-//! without one. This file writes the JSON, [`config`] names the columns, [`mod@line`] takes lines apart.
+//! Parses CSV (RFC 4180), one line per record, into JSON objects named by a header, or into arrays without one. This file
+//! writes the JSON, [`config`] names the columns, [`first`] learns their names, [`mod@line`] takes lines apart.
 
 pub mod config;
+pub mod first;
 pub mod line;
 
 use std::borrow::Cow;
@@ -9,38 +10,70 @@ use std::borrow::Cow;
 use millstream_plugin::prelude::*;
 use millstream_plugin::serde_json;
 
-use config::{Config, Header};
+use config::{Config, Header, Names, without_mark};
 use line::Field;
 
-/// Writes one JSON object (or array) per line, with the key, headers and timestamp of the record. A line that
-/// repeats the header is left out.
+/// Writes one JSON object (or array) per line, with the key, headers and timestamp of the record. A line of comment is left
+/// out, and so is the header.
 ///
 /// # Errors
-/// A quote that is not closed, or another number of columns than the header's.
+/// A quote where none belongs, another number of columns than the header's, or a header that is not known.
 #[transform]
 pub fn csv_to_json(record: Record, config: &Config, out: &mut Output) -> Result<()> {
+    let bytes = record.bytes()?;
+    ensure!(
+        !bytes.starts_with(b"\xff\xfe") && !bytes.starts_with(b"\xfe\xff"),
+        "the text is UTF-16: convert it to UTF-8"
+    );
     let text = record.str()?;
     let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    let Some(header) = &config.header else {
-        return out.like(&record).value_with(|json| write_array(json, text, config));
-    };
-    if is_header(text, header, config) {
-        count("header lines", 1);
+    let text = without_mark(text.strip_suffix('\r').unwrap_or(text));
+    if config.comment.as_ref().is_some_and(|comment| text.starts_with(comment)) {
+        if let Names::First(first) = &config.names {
+            first.comment(record.offset());
+        }
+        count("comments", 1);
         return Ok(());
     }
-    out.like(&record).value_with(|json| write_object(json, text, header, config))
+    let is_header = match &config.names {
+        Names::None => {
+            out.like(&record).value_with(|json| write_array(json, text, config))?;
+            false
+        }
+        Names::Given(header) => convert(&record, text, header, config, out)?,
+        Names::First(first) => {
+            let mut repeated = false;
+            let begun = first.record(record.offset(), text, config.dialect, |header| {
+                repeated = convert(&record, text, header, config, out)?;
+                Ok(())
+            })?;
+            begun || repeated
+        }
+    };
+    if is_header {
+        count("header lines", 1);
+    }
+    Ok(())
+}
+
+/// Writes the line, unless it repeats the header: then it says so.
+fn convert(record: &Record<'_>, text: &str, header: &Header, config: &Config, out: &mut Output) -> Result<bool> {
+    if is_header(text, header, config) {
+        return Ok(true);
+    }
+    out.like(record).value_with(|json| write_object(json, text, header, config))?;
+    Ok(false)
 }
 
 fn is_header(text: &str, header: &Header, config: &Config) -> bool {
     let mut names = header.columns.iter();
-    line::fields(text, config.delimiter)
+    line::fields(text, config.dialect)
         .all(|field| field.is_ok_and(|field| names.next().is_some_and(|column| column.name == field.text.trim())))
         && names.next().is_none()
 }
 
 fn write_array(json: &mut Vec<u8>, text: &str, config: &Config) -> Result<()> {
-    for (index, field) in line::fields(text, config.delimiter).enumerate() {
+    for (index, field) in line::fields(text, config.dialect).enumerate() {
         json.push(if index == 0 { b'[' } else { b',' });
         write_field(json, field?, config)?;
     }
@@ -51,25 +84,35 @@ fn write_array(json: &mut Vec<u8>, text: &str, config: &Config) -> Result<()> {
 fn write_object(json: &mut Vec<u8>, text: &str, header: &Header, config: &Config) -> Result<()> {
     let mut columns = header.columns.iter();
     let mut found = 0;
-    for field in line::fields(text, config.delimiter) {
+    let mut excess = None;
+    for field in line::fields(text, config.dialect) {
         let field = field?;
         if let Some(column) = columns.next() {
             json.push(if found == 0 { b'{' } else { b',' });
             json.extend_from_slice(&column.json);
             write_field(json, field, config)?;
+        } else {
+            excess.get_or_insert(field.text);
         }
         found += 1;
     }
-    ensure!(found == header.columns.len(), "expected {} columns ({header}), found {found}", header.columns.len());
+    let expected = header.columns.len();
+    if let Some(missing) = columns.next() {
+        bail!("expected {expected} columns ({header}), found {found}: `{}` is missing", missing.name);
+    }
+    if let Some(excess) = excess {
+        bail!("expected {expected} columns ({header}), found {found}: `{}` is one too many", shortened(&excess));
+    }
     json.push(b'}');
     Ok(())
 }
 
+fn shortened(text: &str) -> &str {
+    text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
+}
+
 fn write_field(json: &mut Vec<u8>, field: Field<'_>, config: &Config) -> Result<()> {
-    let text = match field.text {
-        Cow::Borrowed(text) if config.trim && !field.quoted => Cow::Borrowed(text.trim()),
-        text => text,
-    };
+    let text: Cow<'_, str> = field.text;
     // Quotes say that it is text.
     let literal = (config.infer_types && !field.quoted).then(|| literal(&text)).flatten();
     match literal {
@@ -131,8 +174,8 @@ mod tests {
         check(text, "1,Ann", r#"{"id":"1","na\"me":"Ann"}"#);
         check(text, "1,\"Cole, \"\"Ann\"\"\nB\"\r\n", r#"{"id":"1","na\"me":"Cole, \"Ann\"\nB"}"#);
         check(text, " 1 ,", r#"{"id":" 1 ","na\"me":""}"#);
-        check(text, "1", r#"rejected: expected 2 columns (id, na"me), found 1"#);
-        check(text, "1,2,3", r#"rejected: expected 2 columns (id, na"me), found 3"#);
+        check(text, "1", r#"rejected: expected 2 columns (id, na"me), found 1: `na"me` is missing"#);
+        check(text, "1,2,3", r#"rejected: expected 2 columns (id, na"me), found 3: `3` is one too many"#);
         check(text, "1,\"x", "rejected: column 2: no closing quote");
         check(text, "id,\"na\"\"me\"", "");
         let infer = r#"{"header":"a;b;c","delimiter":";","infer_types":true,"trim":true}"#;
@@ -149,5 +192,48 @@ mod tests {
         let config = config(r#"{"header":["id","name"]}"#).unwrap();
         let got = run(csv_to_json, &config, [record("id,name"), record("id,x"), record("id, name ")]);
         assert_eq!((got.outputs.len(), got.counter("header lines")), (1, 2));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        let check = |config: &str, line: &str, expected: &str| assert_eq!(convert(config, line), expected, "{line}");
+        let given = r#"{"header":["id","name"]}"#;
+        check(given, "\u{feff}id,name", "");
+        check(given, "\u{feff}\"id\",name\r\n", "");
+        check(given, "\u{feff}1,Ann", r#"{"id":"1","name":"Ann"}"#);
+        check(given, "1,\u{feff}Ann", "{\"id\":\"1\",\"name\":\"\u{feff}Ann\"}");
+        check("null", "\u{feff}\"a,b\",c", r#"["a,b","c"]"#);
+        let got = run(csv_to_json, &config(given).unwrap(), [record([0xff, 0xfe, b'i', 0])]);
+        assert_eq!(got.rejected[0].message, "the text is UTF-16: convert it to UTF-8");
+    }
+
+    #[test]
+    fn comments_are_counted() {
+        let config = config(r##"{"header":["id","name"],"comment":"#"}"##).unwrap();
+        let lines = ["# made on Monday", "\u{feff}#", "\"#1\",x", "1,#2", " #,y"];
+        let got = run(csv_to_json, &config, lines.map(record));
+        assert_eq!(
+            got.values(),
+            [r##"{"id":"#1","name":"x"}"##, r##"{"id":"1","name":"#2"}"##, r##"{"id":" #","name":"y"}"##]
+        );
+        assert_eq!(got.counter("comments"), 2);
+    }
+
+    #[test]
+    fn the_first_record_names_the_columns() {
+        let start = || config(r##"{"header":"first","comment":"#","trim":true}"##).unwrap();
+        let lines = ["# x", "\u{feff}id , name", "1,Ann", "id,name", "2", "3,Bob"];
+        let got = run(csv_to_json, &start(), lines.map(record));
+        assert_eq!(got.values(), [r#"{"id":"1","name":"Ann"}"#, r#"{"id":"3","name":"Bob"}"#]);
+        assert_eq!((got.counter("header lines"), got.counter("comments")), (2, 1));
+        assert_eq!(got.rejected[0].message, "expected 2 columns (id, name), found 1: `name` is missing");
+        // The instance keeps it from batch to batch.
+        let config = start();
+        run(csv_to_json, &config, ["id"].map(record));
+        assert_eq!(run(csv_to_json, &config, ["x"].map(record)).values(), [r#"{"id":"x"}"#]);
+        // Another partition begins with data.
+        let got = run(csv_to_json, &start(), ["17,Ann", "18,Bob"].map(record));
+        assert_eq!((got.outputs.len(), got.rejected.len()), (0, 2));
+        assert!(got.rejected[1].message.contains("`17` is no column's name"), "{:?}", got.rejected);
     }
 }

@@ -1,48 +1,60 @@
-//! Parses web server access logs, one line per record, into JSON: Apache's and nginx's common and combined
-//! formats. The record gets the time of the line. This file holds the configuration and the JSON; the
-//! grammar is in [`mod@line`], the clock arithmetic in [`time`].
+//! Parses the lines of web servers' logs, one per record, into JSON: the access log's usual forms by name, any other by the
+//! string that the server itself was given (`LogFormat`, `log_format`), and the error logs of Apache and nginx. The
+//! record gets the time of the line. A line is of its form or it fails, naming the column: no field gets another's value.
+//!
+//! [`mod@line`] reads the forms with a name, as fast as it can; [`declared`] reads any form; [`errors`] reads error
+//! logs. [`config`] checks the step's `with`, [`text`] and [`time`] are what they share.
 
+pub mod config;
+pub mod declared;
+pub mod errors;
 pub mod line;
+pub mod text;
 pub mod time;
 
 use millstream_plugin::prelude::*;
 
-/// A step's `with`.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    #[serde(default)]
-    pub format: Format,
-}
-
-/// Which fields a line has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Ends after the number of bytes.
-    Common,
-    /// Has the referer and the user agent too.
-    Combined,
-    /// Whichever the line is.
-    #[default]
-    Auto,
-}
+pub use config::{Config, Form};
+pub use line::Format;
 
 /// Writes one JSON object per line, with the key and headers of the record.
 ///
 /// # Errors
-/// The line is not of the format; the message names the field.
+/// The line is not of the form; the message names the column.
 #[transform]
 pub fn parse_access_log(record: Record, config: &Config, out: &mut Output) -> Result<()> {
     let text = record.str()?;
-    let entry = line::parse(text, config.format)?;
-    out.like(&record).timestamp(entry.time.millis()).json(&entry)
+    match &config.form {
+        Form::Named(format) => {
+            let entry = line::parse(text, *format)?;
+            out.like(&record).timestamp(entry.time.millis()).value_with(|json| entry.write(json))
+        }
+        Form::Declared(form) => {
+            let line = form.parse(without_end(text))?;
+            let timestamp = line.begin.or(line.end).map_or(record.timestamp(), |time| time.millis());
+            out.like(&record).timestamp(timestamp).value_with(|json| line.write(json))
+        }
+        Form::ApacheError(zone) => {
+            let line = errors::apache::parse(without_end(text), *zone)?;
+            out.like(&record).timestamp(line.time.millis()).json(&line)
+        }
+        Form::NginxError(zone) => {
+            let line = errors::nginx::parse(without_end(text), *zone)?;
+            out.like(&record).timestamp(line.time.millis()).json(&line)
+        }
+    }
+}
+
+/// Without the line end; blanks before it may belong to a column.
+fn without_end(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_plugin::testing::{config, record, run};
+    use millstream_plugin::testing::{record, run};
 
     const COMBINED: &str = r#"192.0.2.7 - ann [17/May/2015:10:05:03 +0200] "GET /a?b=1 HTTP/1.1" 404 - "-" "curl/8""#;
 
@@ -68,14 +80,5 @@ mod tests {
         let rejected: Vec<_> = got.rejected.iter().map(|r| (r.index, r.message.as_str())).collect();
         assert_eq!(rejected[0], (0, "time: expected `[`, found the end of the line"));
         assert!(rejected[1].0 == 2 && rejected[1].1.starts_with("the value is not UTF-8 text"));
-    }
-
-    #[test]
-    fn configurations_are_checked() {
-        assert_eq!(config::<Config>("null").unwrap().format, Format::Auto);
-        assert_eq!(config::<Config>(r#"{"format":"common"}"#).unwrap().format, Format::Common);
-        let check = |json: &str, expected: &str| assert_eq!(config::<Config>(json).unwrap_err(), expected);
-        check(r#"{"fromat":"common"}"#, "config: unknown field `fromat`, expected `format`");
-        check(r#"{"format":"clf"}"#, "config: unknown variant `clf`, expected one of `common`, `combined`, `auto`");
     }
 }

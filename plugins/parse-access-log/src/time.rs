@@ -1,17 +1,54 @@
-//! The time of a line, `17/May/2015:10:05:03 +0200`, as an instant in UTC. Days are counted by the algorithms
-//! of Howard Hinnant, "chrono-compatible low-level date algorithms", over the proleptic Gregorian calendar.
+//! The time of a line, `17/May/2015:10:05:03 +0200` or an ISO time, as an instant in UTC. Days are counted by the
+//! algorithms of Howard Hinnant, "chrono-compatible low-level date algorithms", over the proleptic Gregorian calendar.
 
 use millstream_plugin::prelude::*;
+use millstream_plugin::serde_json;
 use serde::Serializer;
 
-const MONTHS: [&[u8; 3]; 12] =
+pub const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
-/// An instant, to the second. Serialises as RFC 3339 in UTC: `2015-05-17T08:05:03Z`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An instant. Serialises as RFC 3339 in UTC, with as many digits of its fraction as the line had:
+/// `2015-05-17T08:05:03Z`, `2015-05-17T08:05:03.250Z`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Time {
     /// Since the epoch, between the years 0 and 9999 (and a day, for zones).
-    seconds: i64,
+    pub seconds: i64,
+    pub fraction: Fraction,
+}
+
+/// Of a second: 250 of three digits is a quarter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fraction {
+    pub value: u32,
+    /// At most 9; 0 for none.
+    pub digits: u8,
+}
+
+/// A day and a time of day, of no zone yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Civil {
+    pub year: i64,
+    pub month: i64,
+    pub day: i64,
+    pub hour: i64,
+    pub minute: i64,
+    pub second: i64,
+}
+
+impl Civil {
+    /// Seconds since the epoch if this were UTC. A leap second counts as the second after it.
+    ///
+    /// # Errors
+    /// There is no such day or time.
+    pub fn seconds(self) -> Result<i64> {
+        let Self { year, month, day, hour, minute, second } = self;
+        ensure!((0..=9999).contains(&year), "no such year");
+        ensure!((1..=12).contains(&month), "no such month");
+        ensure!((1..=days_of(year, month)).contains(&day), "no such day");
+        ensure!(hour < 24 && minute < 60 && second <= 60, "no such time of day");
+        Ok(days_from_civil(year, month, day) * 86_400 + (hour * 60 + minute) * 60 + second)
+    }
 }
 
 impl Time {
@@ -51,21 +88,65 @@ impl Time {
         else {
             bail!("expected the form 17/May/2015:10:05:03 +0000");
         };
-        let month = MONTHS.iter().position(|name| **name == [m0, m1, m2]).context("no such month")? as i64 + 1;
+        let month = month_named([m0, m1, m2])?;
         let (year, day) = (number(&[y3, y2, y1, y0])?, number(&[d1, d0])?);
         let (hour, minute, second) = (number(&[h1, h0])?, number(&[n1, n0])?, number(&[s1, s0])?);
         let (zone_hours, zone_minutes) = (number(&[z3, z2])?, number(&[z1, z0])?);
-        ensure!((1..=days_of(year, month)).contains(&day), "no such day");
-        ensure!(hour < 24 && minute < 60 && second <= 60, "no such time of day");
-        ensure!(matches!(sign, b'+' | b'-') && zone_hours < 24 && zone_minutes < 60, "no such time zone");
-        let zone = (zone_hours * 60 + zone_minutes) * 60;
-        let local = days_from_civil(year, month, day) * 86_400 + (hour * 60 + minute) * 60 + second;
-        Ok(Self { seconds: if sign == b'-' { local + zone } else { local - zone } })
+        let local = Civil { year, month, day, hour, minute, second }.seconds()?;
+        let zone = zone(sign, zone_hours, zone_minutes)?;
+        Ok(Self { seconds: local - zone, fraction: Fraction::default() })
+    }
+
+    /// Parses `2015-05-17T10:05:03+02:00`, `…T08:05:03.250Z` and the like.
+    ///
+    /// # Errors
+    /// The text has another form, or there is no such day or time.
+    pub fn parse_iso(text: &str) -> Result<Self> {
+        let form = "expected the form 2015-05-17T10:05:03+00:00";
+        let (civil, rest) = text.split_at_checked(19).context(form)?;
+        let &[y3, y2, y1, y0, b'-', m1, m0, b'-', d1, d0, b'T' | b' ', h1, h0, b':', n1, n0, b':', s1, s0] =
+            civil.as_bytes()
+        else {
+            bail!("{form}");
+        };
+        let civil = Civil {
+            year: number(&[y3, y2, y1, y0])?,
+            month: number(&[m1, m0])?,
+            day: number(&[d1, d0])?,
+            hour: number(&[h1, h0])?,
+            minute: number(&[n1, n0])?,
+            second: number(&[s1, s0])?,
+        };
+        let (fraction, rest) = match rest.strip_prefix('.') {
+            None => (Fraction::default(), rest),
+            Some(rest) => {
+                let end = rest.bytes().position(|byte| !byte.is_ascii_digit()).context(form)?;
+                (Fraction::parse(&rest[..end])?, &rest[end..])
+            }
+        };
+        let zone = parse_zone(rest).context(form)?;
+        Ok(Self { seconds: civil.seconds()? - zone, fraction })
+    }
+
+    /// Parses seconds since the epoch, `1431857103.250`, or with `digits` behind an unwritten point: with 3,
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// The text is no such number.
+    pub fn parse_epoch(text: &str, digits: usize) -> Result<Self> {
+        let (seconds, fraction) = match text.split_once('.') {
+            Some(parts) if digits == 0 => parts,
+            _ => text.split_at_checked(text.len().saturating_sub(digits)).context("expected digits")?,
+        };
+        ensure!(!seconds.is_empty() && seconds.len() <= 12, "expected seconds since the epoch");
+        let seconds = number(seconds.as_bytes())?;
+        ensure!(seconds < 253_402_300_800, "no such year");
+        Ok(Self { seconds, fraction: Fraction::parse(fraction)? })
     }
 
     /// Milliseconds since the epoch.
     pub fn millis(self) -> i64 {
-        self.seconds * 1000
+        self.seconds * 1000 + i64::from(self.fraction.nanos() / 1_000_000)
     }
 
     fn rfc3339(self) -> [u8; 20] {
@@ -79,19 +160,82 @@ impl Time {
     }
 }
 
+impl Fraction {
+    /// Of digits behind a point.
+    ///
+    /// # Errors
+    /// More than 9 digits, or something else.
+    pub fn parse(digits: &str) -> Result<Self> {
+        ensure!(digits.len() <= 9, "a fraction of a second has at most 9 digits, found {}", digits.len());
+        Ok(Self { value: number(digits.as_bytes())? as u32, digits: digits.len() as u8 })
+    }
+
+    fn nanos(self) -> u32 {
+        self.value * 10_u32.pow(9 - u32::from(self.digits))
+    }
+}
+
+/// `May`: 5.
+pub fn month_named(name: [u8; 3]) -> Result<i64> {
+    Ok(MONTHS.iter().position(|month| **month == name).context("no such month")? as i64 + 1)
+}
+
+/// The seconds that a zone is ahead of UTC.
+fn zone(sign: u8, hours: i64, minutes: i64) -> Result<i64> {
+    ensure!(matches!(sign, b'+' | b'-') && hours < 24 && minutes < 60, "no such time zone");
+    let seconds = (hours * 60 + minutes) * 60;
+    Ok(if sign == b'-' { -seconds } else { seconds })
+}
+
+/// `Z`, `+0200` or `+02:00`, in seconds ahead of UTC.
+///
+/// # Errors
+/// The text has another form.
+pub fn parse_zone(text: &str) -> Result<i64> {
+    match *text.as_bytes() {
+        [b'Z'] => Ok(0),
+        [sign, h1, h0, b':', m1, m0] | [sign, h1, h0, m1, m0] => zone(sign, number(&[h1, h0])?, number(&[m1, m0])?),
+        _ => bail!("expected a time zone such as +0200, found `{text}`"),
+    }
+}
+
 /// Of a number below 100.
 fn digits(number: u32) -> [u8; 2] {
     [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
 }
 
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = self.rfc3339();
-        serializer.serialize_str(str::from_utf8(&text).expect("digits are UTF-8"))
+impl Time {
+    /// Appends the time as JSON, as serialising gives it.
+    ///
+    /// # Errors
+    /// None that can happen: bytes take any text.
+    pub fn write(&self, json: &mut Vec<u8>) -> Result<()> {
+        if self.fraction.digits > 0 {
+            return Ok(serde_json::to_writer(json, self)?);
+        }
+        json.push(b'"');
+        json.extend_from_slice(&self.rfc3339());
+        json.push(b'"');
+        Ok(())
     }
 }
 
-fn number(digits: &[u8]) -> Result<i64> {
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.rfc3339();
+        let text = str::from_utf8(&text).expect("digits are UTF-8");
+        match self.fraction.digits {
+            0 => serializer.serialize_str(text),
+            digits => {
+                let (seconds, width) = (&text[..19], usize::from(digits));
+                serializer.collect_str(&format_args!("{seconds}.{:0width$}Z", self.fraction.value))
+            }
+        }
+    }
+}
+
+/// Of digits alone.
+pub fn number(digits: &[u8]) -> Result<i64> {
     let mut sum = 0;
     for digit in digits {
         let value = digit.wrapping_sub(b'0');

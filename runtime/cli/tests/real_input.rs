@@ -213,7 +213,7 @@ fn changed_parser(into: &Path) -> std::path::PathBuf {
 fn mark_output(crate_dir: &Path) {
     let path = crate_dir.join("src/lib.rs");
     let source = std::fs::read_to_string(&path).unwrap();
-    let marked = source.replace(".json(&entry)", ".json(&marked(&entry)?)");
+    let marked = source.replace(".value_with(|json| entry.write(json))", ".json(&marked(&entry)?)");
     assert_ne!(marked, source, "the parser still writes `entry`");
     let function = r#"
 fn marked(entry: &line::Entry<'_>) -> Result<serde_json::Value> {

@@ -11,7 +11,7 @@ pub(crate) fn parse(text: &str, lines: u64) -> u64 {
     for text in texts.into_iter().cycle().take(lines) {
         let Ok(entry) = line::parse(text, Format::Auto) else { continue };
         json.clear();
-        if serde_json::to_writer(&mut json, &entry).is_ok() {
+        if entry.write(&mut json).is_ok() {
             bytes += json.len() as u64;
         }
     }
