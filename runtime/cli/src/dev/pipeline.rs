@@ -88,7 +88,7 @@ impl Pipeline {
             revision: ack.revision,
             uses: plugins_of(&spec),
         });
-        let told = tell(before.as_ref(), &ack, console);
+        let told = tell(before.as_ref(), spec.text(), &ack, console);
         if let Some(renamed) = before.filter(|before| before.name != ack.pipeline) {
             let advice = format!("{} still runs: millstream pipeline delete {}", renamed.name, renamed.name);
             console.warn(&format!("{} declares {} now; {advice}", shown(&self.file), ack.pipeline));
@@ -128,12 +128,13 @@ impl Pipeline {
 }
 
 /// Whether there was something to tell.
-fn tell(before: Option<&Running>, ack: &ApplyPipelineAck, console: &Console) -> bool {
+fn tell(before: Option<&Running>, text: &str, ack: &ApplyPipelineAck, console: &Console) -> bool {
     let ApplyPipelineAck { pipeline, revision, plan, swaps, tasks } = ack;
     report_swaps(console, swaps);
     match before {
         None => console.verb("Pipeline", &format!("{pipeline}  running, {}", plural(u64::from(*tasks), "task"))),
-        Some(before) if before.revision != *revision => {
+        // A swap alone says all there is to say.
+        Some(before) if before.revision != *revision && (swaps.is_empty() || before.text != text) => {
             let what = plan.iter().fold(String::new(), |text, line| text + "; " + line);
             console.verb("Applied", &format!("{pipeline}  revision {revision}{what}"));
         }

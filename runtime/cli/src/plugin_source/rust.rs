@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use millstream_plugin_host::{Manifest, componentize};
@@ -218,16 +218,24 @@ fn find_module(messages: impl BufRead, package_id: &str) -> Option<PathBuf> {
     module
 }
 
+/// How often a calm build says in a pipe what it is doing.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// Passes cargo's stderr on; returns all of it.
 fn relay(console: &Console, show: Show, name: &str, stderr: impl BufRead) -> String {
     let spinner = (show == Show::Calm && console.is_live()).then(|| console.spinner("Building", name));
     let mut said = String::new();
+    let mut told = Instant::now();
     for line in stderr.lines().map_while(Result::ok) {
         let progress = is_progress(&line);
         match &spinner {
             Some(spinner) if progress => spinner.set_message(format!("{name}: {}", plain(&line).trim())),
+            _ if show == Show::Calm && progress && told.elapsed() < TOLD_EVERY => {}
             _ if show == Show::Calm && progress && plain(&line).trim_start().starts_with("Finished") => {}
-            _ => console.line(&line),
+            _ => {
+                told = Instant::now();
+                console.line(&line);
+            }
         }
         said.push_str(&line);
         said.push('\n');
