@@ -236,6 +236,9 @@ impl Reader {
                 if let Some(suggestion) = error.suggestion {
                     diagnostic = diagnostic.label(format!("did you mean `{suggestion}`?"));
                 }
+                if !error.help.is_empty() {
+                    diagnostic = diagnostic.help(error.help);
+                }
                 self.report(diagnostic);
                 None
             }
