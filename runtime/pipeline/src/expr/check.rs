@@ -23,10 +23,24 @@ pub(super) fn arguments(program: &Program, source: &str) -> Result<(), CompileEr
         let Err(message) = check(node, call) else { continue };
         let start = program.source_info().offset_for(node.id).map_or(0, |(start, _)| start as usize).min(source.len());
         let bare = call.func_name.trim_start_matches('@');
-        let at = source.get(start..).and_then(|rest| rest.find(bare)).map_or(start, |at| start + at);
-        return Err(CompileError { message, at, length: bare.len().max(1), ..CompileError::default() });
+        let at = place(source, start, bare);
+        return Err(CompileError {
+            message,
+            at,
+            length: bare.len().max(1).min(source.len().saturating_sub(at)).max(1),
+            ..CompileError::default()
+        });
     }
     Ok(())
+}
+
+/// Where a call's name is: its node's place is that of the parenthesis after it, or of what it begins with.
+pub(super) fn place(source: &str, start: usize, name: &str) -> usize {
+    let before = source.get(..start).map(str::trim_end).filter(|before| before.ends_with(name));
+    match before {
+        Some(before) => before.len() - name.len(),
+        None => source.get(start..).and_then(|rest| rest.find(name)).map_or(start, |at| start + at),
+    }
 }
 
 /// What a known function takes, and what it was given; `None` for an operator.

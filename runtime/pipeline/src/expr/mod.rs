@@ -24,6 +24,7 @@ use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, IdedExpr, Value};
 use millstream_protocol::columns::{Headers, Row};
 
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use fast::{Answer, Fast};
 use meter::Metered;
 use number::{Digits, Number};
@@ -92,6 +93,16 @@ pub(crate) struct CompileError {
     pub(crate) help: String,
 }
 
+impl CompileError {
+    pub(crate) fn diagnostic(self, message: String, span: crate::Span) -> Diagnostic {
+        let diagnostic = Diagnostic::error(message, span).help(self.help);
+        match self.suggestion {
+            Some(suggestion) => diagnostic.label(format!("did you mean `{suggestion}`?")),
+            None => diagnostic,
+        }
+    }
+}
+
 /// The record an expression looks at, beside what the row itself holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
@@ -123,6 +134,19 @@ impl Expression {
             program: promoted,
             metered,
             uses,
+        })
+    }
+
+    /// An expression that stands by itself; `name` is what is shown in place of a file's.
+    ///
+    /// # Errors
+    /// What is wrong with it, at its place.
+    pub fn parse(source: &str, name: &str) -> Result<Expression, Diagnostics> {
+        Expression::compile(source).map_err(|error| {
+            let mut found = Diagnostics::new(name, source);
+            let span = error.at..(error.at + error.length).min(source.len());
+            found.push(error.clone().diagnostic(error.message, span));
+            found
         })
     }
 

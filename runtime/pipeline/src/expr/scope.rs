@@ -154,9 +154,15 @@ impl<'p> Walk<'p> {
     /// there is.
     fn unknown_function(&mut self, node: &IdedExpr, name: &str, form: Form) {
         let of_form = functions::all().filter(|signature| signature.form == form).map(|signature| signature.name);
-        let suggestion = functions::other_name(name)
+        let elsewhere = functions::named(name).next().map(|signature| signature.name);
+        let suggestion = elsewhere
+            .or_else(|| functions::other_name(name))
             .or_else(|| nearest(name, of_form))
             .or_else(|| nearest(name, functions::all().map(|signature| signature.name)));
+        if suggestion == Some(name) {
+            let shown = functions::named(name).next().map_or("", |signature| signature.shown);
+            return self.fail(node, name, format!("`{name}` is called otherwise: `{shown}`"), None);
+        }
         let mut message = format!("unknown function `{name}`");
         if ["now", "today", "random", "rand", "uuid", "uuid4", "env"].contains(&name) {
             message.push_str(": a result is made of the record alone (`time` is the record's time)");
@@ -179,8 +185,9 @@ impl<'p> Walk<'p> {
     /// for from there.
     fn fail(&mut self, node: &IdedExpr, name: &str, message: String, suggestion: Option<&'static str>) {
         let start = self.program.source_info().offset_for(node.id).map_or(0, |(start, _)| start as usize);
-        let near = self.source.get(start..).and_then(|rest| rest.find(name)).map(|at| start + at);
-        let at = near.or_else(|| self.source.find(name)).unwrap_or(0);
+        let near = super::check::place(self.source, start, name);
+        let is_there = self.source.get(near..).is_some_and(|rest| rest.starts_with(name));
+        let at = if is_there { near } else { self.source.find(name).unwrap_or(0) };
         self.error.get_or_insert(CompileError { message, at, length: name.len(), suggestion, help: String::new() });
     }
 }

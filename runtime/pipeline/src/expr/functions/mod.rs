@@ -68,7 +68,7 @@ pub(super) fn is_own(name: &str) -> bool {
 pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     for own in OWN.into_iter().flatten() {
         for arity in own.arities {
-            let id = format!("own {} {arity}", own.name);
+            let id = format!("own {} {arity} {}", own.name, own.member);
             let mut types: Vec<_> = (0..*arity).map(|_| DYN_TYPE).collect();
             if own.member {
                 let target = types.pop().expect("a member has a target");
