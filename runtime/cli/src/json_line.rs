@@ -10,7 +10,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use millstream_client::Record;
-use millstream_protocol::Row;
+use millstream_protocol::{Columns, Row};
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -70,7 +70,7 @@ fn bytes<M: SerializeMap>(map: &mut M, [text, base64]: [&str; 2], part: Option<&
     }
 }
 
-/// What a line says; where it came from (`topic`, `offset`) is read and counts for nothing.
+/// What a line says; where it came from (`topic`, `offset`) counts for nothing when it is produced.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -88,10 +88,10 @@ struct Line {
     timestamp: Option<i64>,
     #[serde(default)]
     partition: Option<u32>,
-    #[serde(default, rename = "topic")]
-    _topic: Option<serde::de::IgnoredAny>,
-    #[serde(default, rename = "offset")]
-    _offset: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    topic: Option<serde_json::Value>,
+    #[serde(default)]
+    offset: Option<serde_json::Value>,
 }
 
 /// The record that a line says; with `keep_partition` for the partition that it names.
@@ -99,24 +99,7 @@ struct Line {
 /// # Errors
 /// It is no JSON object, or has a field that a record has not.
 pub(crate) fn decode(line: &[u8], keep_partition: bool) -> Result<Record, Problem> {
-    if !line.trim_ascii_start().starts_with(b"{") {
-        let cause = match serde_json::from_slice::<serde::de::IgnoredAny>(line) {
-            Ok(_) => "not a JSON object".to_owned(),
-            Err(error) => format!("not JSON: {error}"),
-        };
-        return Err(Problem::refused(cause).help("for plain values leave --json out"));
-    }
-    let line: Line = serde_json::from_slice(line).map_err(|error| {
-        let problem = Problem::refused(words(&error));
-        if error.is_data() {
-            problem.help(
-                "a line has key, value, headers, timestamp and partition (key_base64, value_base64 for bytes); for plain \
-                 values leave --json out",
-            )
-        } else {
-            problem
-        }
-    })?;
+    let line = read(line)?;
     let mut record = match join("value", line.value, line.value_base64)? {
         Some(value) => Record::new(value),
         None => Record::default(),
@@ -137,6 +120,42 @@ pub(crate) fn decode(line: &[u8], keep_partition: bool) -> Result<Record, Proble
         record = record.partition(partition);
     }
     Ok(record)
+}
+
+/// Adds the record that a line says to `columns`; its topic and partition, and the offset where it names one.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_into(line: &[u8], columns: &mut Columns) -> Result<(String, u32), Problem> {
+    let line = read(line)?;
+    let value = join("value", line.value, line.value_base64)?;
+    let key = join("key", line.key, line.key_base64)?;
+    let offset = line.offset.as_ref().and_then(serde_json::Value::as_i64).unwrap_or(0);
+    columns.push(offset, line.timestamp.unwrap_or(0), key.as_deref(), value.as_deref());
+    line.headers.0.iter().for_each(|(name, value)| columns.push_header(name, value.as_deref()));
+    let topic = line.topic.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    Ok((topic, line.partition.unwrap_or(0)))
+}
+
+fn read(line: &[u8]) -> Result<Line, Problem> {
+    if !line.trim_ascii_start().starts_with(b"{") {
+        let cause = match serde_json::from_slice::<serde::de::IgnoredAny>(line) {
+            Ok(_) => "not a JSON object".to_owned(),
+            Err(error) => format!("not JSON: {error}"),
+        };
+        return Err(Problem::refused(cause).help("for plain values leave --json out"));
+    }
+    serde_json::from_slice(line).map_err(|error| {
+        let problem = Problem::refused(words(&error));
+        if error.is_data() {
+            problem.help(
+                "a line has key, value, headers, timestamp and partition (key_base64, value_base64 for bytes); for plain \
+                 values leave --json out",
+            )
+        } else {
+            problem
+        }
+    })
 }
 
 /// The parser's words, which count lines, where there is one.
@@ -235,7 +254,6 @@ impl<'de> Deserialize<'de> for Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_protocol::Columns;
     use proptest::prelude::*;
 
     fn line_of(columns: &Columns) -> String {

@@ -7,10 +7,12 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelMapKey, CelString, DYN_TYPE};
+use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelMapKey, CelOptional, CelString, DYN_TYPE};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 use regex::Regex;
+
+use super::number::Digits;
 
 /// Units that any record may take ...
 pub const UNITS_BASE: u64 = 8 << 20;
@@ -131,12 +133,17 @@ fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     Ok(CowVal::owned(CelBool::from(found)))
 }
 
+/// The patterns of the expression that is evaluated.
+pub(super) fn patterns() -> Arc<[Regex]> {
+    PURSE.with_borrow(|purse| purse.patterns.clone()).expect("an expression with patterns is evaluated with them")
+}
+
 /// A count, 0 for what is none: whoever is given it then says what is wrong with it.
-fn number(value: &dyn Val) -> u64 {
+pub(super) fn number(value: &dyn Val) -> u64 {
     value.downcast_ref::<CelInt>().map_or(0, |number| u64::try_from(*number.inner()).unwrap_or(0))
 }
 
-fn items(value: &dyn Val) -> u64 {
+pub(super) fn items(value: &dyn Val) -> u64 {
     match (value.downcast_ref::<CelList<'_>>(), value.downcast_ref::<CelMap<'_>>()) {
         (Some(list), _) => list.inner().len() as u64,
         (_, Some(map)) => map.inner().len() as u64,
@@ -150,7 +157,7 @@ fn bytes(value: &dyn Val) -> u64 {
 }
 
 /// What copying this takes, its parts included.
-fn size(value: &dyn Val) -> u64 {
+pub(super) fn size(value: &dyn Val) -> u64 {
     let parts = if let Some(text) = value.downcast_ref::<CelString<'_>>() {
         text.inner().len() as u64
     } else if let Some(bytes) = value.downcast_ref::<CelBytes<'_>>() {
@@ -159,6 +166,10 @@ fn size(value: &dyn Val) -> u64 {
         list.inner().iter().map(|item| size(item.as_ref())).sum()
     } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
         map.inner().iter().map(|(key, value)| key_size(key) + size(value.as_ref())).sum()
+    } else if let Some(held) = value.downcast_ref::<CelOptional<'_>>() {
+        held.option().map_or(0, size)
+    } else if let Some(digits) = value.downcast_ref::<Digits>() {
+        digits.0.len() as u64
     } else {
         0
     };

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use cel::common::types::{CelBool, CelBytes, CelList, CelMap, CelMapKey, CelNull, CelString};
+use cel::common::types::{CelBool, CelBytes, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString};
 use cel::common::value::Val;
 
 use super::number::{Digits, Number};
+use super::plain_text;
 use super::scan::{self, Found, Mistake, Scan};
 
 /// The value as a document: JSON when it is JSON, else a string, else bytes.
@@ -38,6 +39,15 @@ pub(super) fn read_fields<'v>(bytes: &'v [u8], names: &[Box<str>]) -> Result<Box
         }
     }
     Ok(Box::new(CelMap::from(map)))
+}
+
+/// A value that has to be JSON.
+///
+/// # Errors
+/// It is none, or has no meaning.
+pub(super) fn parse(bytes: &[u8]) -> Result<Box<dyn Val + '_>, Mistake> {
+    scan::check(bytes)?;
+    value(&mut Scan { bytes, at: 0 })
 }
 
 /// What is no JSON.
@@ -151,6 +161,10 @@ pub(super) fn write(value: &dyn Val, out: &mut Vec<u8>) -> Result<(), String> {
         out.push(b']');
     } else if let Some(value) = value.downcast_ref::<CelMap<'_>>() {
         write_map(value, out)?;
+    } else if let Some(text) = plain_text(value) {
+        write_text(&text, out);
+    } else if let Some(held) = value.downcast_ref::<CelOptional<'_>>() {
+        write(held.option().unwrap_or(&CelNull), out)?;
     } else {
         return Err(format!("{} cannot be written as JSON", super::kind(value)));
     }

@@ -11,6 +11,7 @@ use regex::{Regex, RegexBuilder};
 use super::CompileError;
 use super::cost::{COST, COUNT, LOOP, MATCHES, SQUARE, TIMES, VALUE_UNITS};
 use super::depth::DEPTH_MAX;
+use super::functions::{NAMESPACES, PatternUse};
 
 /// `all`, `map` and the like, one inside the other.
 const LOOPS_MAX: usize = 3;
@@ -53,8 +54,8 @@ const PLAIN: [&str; 19] = [
 ];
 /// Operators that only look at whether something is true, or which.
 const FREE: [&str; 7] = ["_&&_", "_||_", "_?_:_", "!_", "-_", "@not_strictly_false", "__not_strictly_false__"];
-/// Namespaces of functions: no values.
-const NAMESPACES: [&str; 4] = ["math", "strings", "lists", "optional"];
+/// Operators whose names begin otherwise than with `_`, those of numbers included.
+const OPERATORS: [&str; 7] = ["@in", "@add", "@subtract", "@multiply", "@divide", "@remainder", "@number_text"];
 
 /// An expression that charges.
 pub(super) struct Metered {
@@ -74,7 +75,7 @@ pub(super) fn meter(expression: &IdedExpr, place: Place<'_>) -> Result<Metered, 
     if depth(&expression) > DEPTH_MAX {
         let message =
             format!("this goes deeper than {DEPTH_MAX} levels with what counts its work: make two steps of it");
-        return Err(CompileError { message, at: 0, length: 1, suggestion: None });
+        return Err(CompileError { message, at: 0, length: 1, ..CompileError::default() });
     }
     let plain = meter.plain && meter.places <= PLACES_FREE_MAX;
     Ok(Metered { expression, patterns: meter.patterns.into(), plain })
@@ -163,12 +164,12 @@ impl Meter<'_> {
         inner.accu_init = self.copied(inner.accu_init, 1)?;
         self.loops += usize::from(loops);
         let locals = self.locals.len();
-        self.locals.extend([inner.iter_var.clone()].into_iter().chain(inner.iter_var2.clone()));
+        self.locals.extend([inner.iter_var.clone(), inner.accu_var.clone()]);
         inner.loop_cond = self.expression(inner.loop_cond)?;
         inner.loop_step = self.step(inner.loop_step, &inner.accu_var)?;
         self.loops -= usize::from(loops);
-        self.locals.truncate(locals);
         inner.result = self.expression(inner.result)?;
+        self.locals.truncate(locals);
         Ok(inner)
     }
 
@@ -202,8 +203,13 @@ impl Meter<'_> {
         if name == "matches" {
             return self.matches(id, call);
         }
-        let namespace = call.target.as_deref().is_some_and(|target| self.is_namespace(target));
-        if !name.starts_with('_') && !name.starts_with('@') && !namespace && !PLAIN.contains(&name.as_str()) {
+        let namespace = call.target.as_deref().and_then(|target| self.namespace(target));
+        if let Some(of) = PatternUse::of(&name).filter(|_| namespace == Some("regex")) {
+            return self.pattern(id, call, &of);
+        }
+        let namespace = namespace.is_some();
+        // A name that is written inside begins with `@`: those that grow charge by themselves, and need a purse.
+        if !name.starts_with('_') && !OPERATORS.contains(&name.as_str()) && !PLAIN.contains(&name.as_str()) {
             self.plain = false;
         }
         match name.as_str() {
@@ -235,8 +241,11 @@ impl Meter<'_> {
         Ok(IdedExpr { id, expr: Expr::Call(call) })
     }
 
-    fn is_namespace(&self, node: &IdedExpr) -> bool {
-        matches!(&node.expr, Expr::Ident(name) if NAMESPACES.contains(&name.as_str()) && !self.locals.contains(name))
+    fn namespace<'n>(&self, node: &'n IdedExpr) -> Option<&'n str> {
+        match &node.expr {
+            Expr::Ident(name) if NAMESPACES.contains(&name.as_str()) && !self.locals.contains(name) => Some(name),
+            _ => None,
+        }
     }
 
     fn counted(&mut self, args: Vec<IdedExpr>) -> Result<Vec<IdedExpr>, CompileError> {
@@ -279,8 +288,45 @@ impl Meter<'_> {
             return Err(self.fail(id, "`matches` takes a text and a pattern".into()));
         }
         let pattern = call.args.pop().expect("the arguments were counted");
+        let subject = call.target.map(|target| *target).or_else(|| call.args.pop()).expect("there is a text");
+        let args = self.compiled(id, "matches", subject, &pattern, 0)?.0;
+        Ok(IdedExpr { id, expr: Expr::Call(CallExpr { func_name: MATCHES.into(), target: None, args }) })
+    }
+
+    /// `regex.extract(text, 'pattern')` and its like.
+    fn pattern(&mut self, id: u64, mut call: CallExpr, of: &PatternUse) -> Made {
+        self.plain = false;
+        let name = format!("regex.{}", call.func_name);
+        if call.args.len() < 2 || !of.more.contains(&(call.args.len() - 2)) {
+            let takes = super::functions::named(&name).next().map_or("", |signature| signature.shown);
+            return Err(self.fail(id, format!("the arguments of `{name}` are {takes}")));
+        }
+        let rest = call.args.split_off(2);
+        let pattern = call.args.pop().expect("the arguments were counted");
+        let text = call.args.pop().expect("the arguments were counted");
+        let (mut args, groups) = self.compiled(id, &name, text, &pattern, 1)?;
+        if groups > of.groups_max {
+            let message = format!(
+                "the pattern of `{name}` has {groups} groups: name the one that is meant by (?:…) around the others"
+            );
+            return Err(self.fail(id, message));
+        }
+        args.extend(self.copied_all(rest)?);
+        Ok(IdedExpr { id, expr: Expr::Call(CallExpr { func_name: of.function.into(), target: None, args }) })
+    }
+
+    /// The text, the number of the pattern and what a byte takes; and the groups that the pattern has.
+    fn compiled(
+        &mut self,
+        id: u64,
+        function: &str,
+        subject: IdedExpr,
+        pattern: &IdedExpr,
+        copies: i64,
+    ) -> Result<(Vec<IdedExpr>, usize), CompileError> {
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
-            let message = "the pattern of `matches` is a text in quotes: it is compiled before the first record".into();
+            let message =
+                format!("the pattern of `{function}` is a text in quotes: it is compiled before the first record");
             return Err(self.fail(id, message));
         };
         if self.patterns.len() == PATTERNS_MAX {
@@ -288,17 +334,15 @@ impl Meter<'_> {
             return Err(self.fail(id, message));
         }
         let (regex, size) = compile(text.inner()).map_err(|message| self.fail(id, message))?;
-        let at = self.patterns.len();
+        let (at, groups) = (self.patterns.len(), regex.captures_len() - 1);
         self.patterns.push(regex);
-        let subject = call.target.map(|target| *target).or_else(|| call.args.pop()).expect("there is a text");
-        let subject = self.expression(subject)?;
+        let subject = if copies > 0 { self.copied(subject, copies)? } else { self.expression(subject)? };
         let units = (size / PATTERN_BYTES_PER_UNIT).max(1);
-        let args = vec![subject, int(at as i64), int(units as i64)];
-        Ok(IdedExpr { id, expr: Expr::Call(CallExpr { func_name: MATCHES.into(), target: None, args }) })
+        Ok((vec![subject, int(at as i64), int(units as i64)], groups))
     }
 
     fn fail(&self, id: u64, message: String) -> CompileError {
-        CompileError { message, at: (self.place)(id), length: 1, suggestion: None }
+        CompileError { message, at: (self.place)(id), length: 1, ..CompileError::default() }
     }
 }
 

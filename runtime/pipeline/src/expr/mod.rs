@@ -3,9 +3,11 @@
 //! and out, `number` makes one kind of CEL's numbers, `scope` finds out which parts of a record an expression looks at,
 //! `fast` answers the plain ones without CEL, `depth`, `meter` and `cost` limit what the others may take.
 
+mod check;
 mod cost;
 mod depth;
 mod fast;
+mod functions;
 mod json;
 mod meter;
 mod number;
@@ -16,6 +18,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::types::{CelBool, CelBytes, CelInt, CelMap, CelMapKey, CelNull, CelString};
+use cel::common::types::{CelDuration, CelOptional, CelTimestamp};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, IdedExpr, Value};
@@ -28,9 +31,10 @@ use number::{Digits, Number};
 use scope::{Uses, ValueUse};
 
 pub use cost::{UNITS_BASE, UNITS_PER_BYTE, units_max};
+pub use functions::GROUPS as FUNCTION_GROUPS;
 
 /// The names an expression may use.
-pub const VARIABLES: [&str; 7] = ["value", "key", "timestamp", "headers", "topic", "partition", "offset"];
+pub const VARIABLES: [&str; 8] = ["value", "key", "timestamp", "time", "headers", "topic", "partition", "offset"];
 
 /// Longest error text kept of a failed evaluation, bytes: it goes into a header of the dead letter.
 const ERROR_BYTES_MAX: usize = 300;
@@ -42,9 +46,14 @@ const UNCOUNTED_BYTES_MAX: usize = 16 << 10;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
-    for extension in
-        [cel::extensions::strings, cel::extensions::lists, cel::extensions::math, cost::extension, number::extension]
-    {
+    for extension in [
+        cel::extensions::strings,
+        cel::extensions::lists,
+        cel::extensions::math,
+        cost::extension,
+        number::extension,
+        functions::register,
+    ] {
         env.add_extension(extension).expect("the standard extensions do not conflict");
     }
     Arc::new(env)
@@ -74,12 +83,24 @@ impl PartialEq for Expression {
 }
 
 /// Why a text is not a usable expression; `at` is a byte offset into it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CompileError {
     pub(crate) message: String,
     pub(crate) at: usize,
     pub(crate) length: usize,
     pub(crate) suggestion: Option<&'static str>,
+    /// What there is; may be empty.
+    pub(crate) help: String,
+}
+
+impl CompileError {
+    pub(crate) fn diagnostic(self, message: String, span: crate::Span) -> Diagnostic {
+        let diagnostic = Diagnostic::error(message, span).help(self.help);
+        match self.suggestion {
+            Some(suggestion) => diagnostic.label(format!("did you mean `{suggestion}`?")),
+            None => diagnostic,
+        }
+    }
 }
 
 /// The record an expression looks at, beside what the row itself holds.
@@ -108,14 +129,15 @@ impl Expression {
     pub(crate) fn compile(source: &str) -> Result<Expression, CompileError> {
         if source.len() > depth::BYTES_MAX {
             let message = format!("an expression has at most {} bytes, this has {}", depth::BYTES_MAX, source.len());
-            return Err(CompileError { message, at: 0, length: 1, suggestion: None });
+            return Err(CompileError { message, at: 0, length: 1, ..CompileError::default() });
         }
         if let Some(at) = depth::too_deep_at(source) {
             let message = format!("this goes deeper than {} levels: make two steps of it", depth::DEPTH_MAX);
-            return Err(CompileError { message, at, length: 1, suggestion: None });
+            return Err(CompileError { message, at, length: 1, ..CompileError::default() });
         }
         let program = ENV.compile(source).map_err(|errors| syntax_error(source, &errors))?;
         let uses = scope::analyse(&program, source)?;
+        check::arguments(&program, source)?;
         let place = |id| program.source_info().offset_for(id).map_or(0, |(start, _)| start as usize).min(source.len());
         let promoted = number::promote(program.expression().clone());
         let metered = meter::meter(&promoted, &place)?;
@@ -126,6 +148,19 @@ impl Expression {
             program: promoted,
             metered,
             uses,
+        })
+    }
+
+    /// An expression that stands by itself; `name` is what is shown in place of a file's.
+    ///
+    /// # Errors
+    /// What is wrong with it, at its place.
+    pub fn parse(source: &str, name: &str) -> Result<Expression, Diagnostics> {
+        Expression::compile(source).map_err(|error| {
+            let mut found = Diagnostics::new(name, source);
+            let span = error.at..(error.at + error.length).min(source.len());
+            found.push(error.clone().diagnostic(error.message, span));
+            found
         })
     }
 
@@ -177,6 +212,8 @@ impl Expression {
                 out.extend_from_slice(bytes.inner());
             } else if result.downcast_ref::<CelNull>().is_some() {
                 return Ok(false);
+            } else if let Some(text) = plain_text(result) {
+                out.extend_from_slice(text.as_bytes());
             } else {
                 json::write(result, out)?;
             }
@@ -207,6 +244,8 @@ impl Expression {
             } else if Number::of(result).is_some_and(|number| number.write(out)) {
                 return Ok(true);
             } else if let Some(text) = result.downcast_ref::<Digits>().and_then(Digits::key) {
+                out.extend_from_slice(text.as_bytes());
+            } else if let Some(text) = plain_text(result) {
                 out.extend_from_slice(text.as_bytes());
             } else if result.downcast_ref::<CelNull>().is_some() {
                 return Ok(false);
@@ -260,7 +299,10 @@ impl Expression {
         row: &Row<'_>,
         use_result: impl FnOnce(&dyn Val) -> Result<T, String>,
     ) -> Result<T, String> {
-        result.map_err(|error| self.explain(&error, row)).and_then(|result| use_result(result.as_ref())).map_err(cut)
+        result
+            .map_err(|error| self.explain(&error, row))
+            .and_then(|result| use_result(held(result.as_ref())))
+            .map_err(cut)
     }
 
     fn too_much(&self, bytes: usize) -> String {
@@ -295,11 +337,37 @@ impl Expression {
                  double(…) makes it a fraction"
                     .into()
             }
+            ExecutionError::NoSuchOverload(call) => match check::takes(call.function(), call.argument_types()) {
+                Some(takes) => takes,
+                None => error.to_string(),
+            },
             ExecutionError::FunctionError { message, .. } => message.clone(),
             other => other.to_string(),
         };
         format!("`{}`: {about}", self.source)
     }
+}
+
+/// What an optional holds, null where it holds nothing; anything else is itself.
+fn held<'b, 'v>(result: &'b (dyn Val + 'v)) -> &'b (dyn Val + 'v) {
+    match result.downcast_ref::<CelOptional<'v>>() {
+        Some(optional) => optional.option().map_or(&CelNull, held),
+        None => result,
+    }
+}
+
+/// The text of a time, a duration, an address or a network.
+fn plain_text(value: &dyn Val) -> Option<String> {
+    if let Some(time) = value.downcast_ref::<CelTimestamp>() {
+        return Some(functions::text_of_time(time));
+    }
+    if let Some(duration) = value.downcast_ref::<CelDuration>() {
+        return Some(functions::text_of_duration(duration));
+    }
+    if let Some(ip) = value.downcast_ref::<functions::Ip>() {
+        return Some(ip.0.to_string());
+    }
+    value.downcast_ref::<functions::Cidr>().map(ToString::to_string)
 }
 
 /// A text that is none of these is a line of something else.
@@ -353,6 +421,11 @@ impl VariableResolver for Record<'_> {
                 None => Some(CowVal::owned(CelNull)),
             },
             "timestamp" => Some(CowVal::owned(CelInt::from(self.row.timestamp))),
+            // A time outside of the years 1 to 9999 is none.
+            "time" => Some(match functions::of_millis(self.row.timestamp) {
+                Some(time) => CowVal::owned(time),
+                None => CowVal::owned(CelNull),
+            }),
             "offset" => Some(CowVal::owned(CelInt::from(self.row.offset))),
             "partition" => Some(CowVal::owned(CelInt::from(i64::from(self.origin.partition)))),
             "topic" => Some(CowVal::owned(CelString::from(self.origin.topic))),
@@ -387,13 +460,13 @@ fn syntax_error(source: &str, errors: &cel::ParseErrors) -> CompileError {
             message: "not a valid expression".into(),
             at: 0,
             length: source.len(),
-            suggestion: None,
+            ..CompileError::default()
         };
     };
     let (line, column) = (first.pos.0.max(1) as usize, first.pos.1.max(1) as usize);
     let at = crate::yaml::offset_of(source, line, column).min(source.len());
     let message = plain_words(first.msg.trim_start_matches("Syntax error: ").trim());
-    CompileError { message, at, length: 1, suggestion: None }
+    CompileError { message, at, length: 1, ..CompileError::default() }
 }
 
 /// The parser's messages list every token it could have taken; what it found instead is what helps.

@@ -55,6 +55,14 @@ impl Number {
         }
     }
 
+    /// By size; `None` for what is no number (NaN).
+    pub(super) fn order(left: Number, right: Number) -> Option<std::cmp::Ordering> {
+        match (left.as_whole(), right.as_whole()) {
+            (Some(left), Some(right)) => Some(left.cmp(&right)),
+            _ => left.as_double().partial_cmp(&right.as_double()),
+        }
+    }
+
     fn as_whole(self) -> Option<i128> {
         match self {
             Number::Int(number) => Some(number.into()),
@@ -231,6 +239,7 @@ pub(super) fn promote(mut node: IdedExpr) -> IdedExpr {
                 let inner = cel::common::ast::CallExpr { func_name: TEXT.into(), target: None, args: vec![argument] };
                 call.args[0] = IdedExpr { id, expr: Expr::Call(inner) };
             }
+            super::functions::rewrite(call);
             call.args = all(std::mem::take(&mut call.args));
             if let Some(target) = &mut call.target {
                 **target = promote(std::mem::take(&mut **target));

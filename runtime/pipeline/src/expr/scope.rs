@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cel::common::ast::{EntryExpr, Expr, LiteralValue};
 use cel::{Context, ExecutionError, IdedExpr, Program};
 
+use super::functions::{self, Form, NAMESPACES};
 use super::{CompileError, ENV, VARIABLES};
 
 /// How much of the value an expression looks at.
@@ -22,40 +23,6 @@ pub(super) struct Uses {
     pub(super) value: ValueUse,
     pub(super) headers: bool,
 }
-
-/// Functions worth suggesting for a misspelt one.
-const FUNCTIONS: [&str; 30] = [
-    "size",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "has",
-    "all",
-    "exists",
-    "exists_one",
-    "map",
-    "filter",
-    "string",
-    "int",
-    "uint",
-    "double",
-    "bool",
-    "bytes",
-    "type",
-    "lowerAscii",
-    "upperAscii",
-    "trim",
-    "split",
-    "join",
-    "replace",
-    "substring",
-    "indexOf",
-    "lastIndexOf",
-    "charAt",
-    "format",
-    "reverse",
-];
 
 pub(super) fn analyse(program: &Program, source: &str) -> Result<Uses, CompileError> {
     let mut walk =
@@ -91,7 +58,7 @@ impl<'p> Walk<'p> {
                 false => self.expression(&select.operand),
             },
             Expr::Call(call) => {
-                if let ("_[_]", [operand, index]) = (call.func_name.as_str(), &call.args[..])
+                if let ("_[_]" | "_?._" | "_[?_]", [operand, index]) = (call.func_name.as_str(), &call.args[..])
                     && self.is_value(operand)
                     && let Expr::Literal(LiteralValue::String(field)) = &index.expr
                 {
@@ -167,42 +134,85 @@ impl<'p> Walk<'p> {
             _ => None,
         });
         match (&call.target, namespace) {
-            (Some(_), Some(namespace)) if exists(&format!("{namespace}.{name}()")) => {}
+            (Some(_), Some(namespace))
+                if known(&format!("{namespace}.{name}"), Form::Global) || exists(&format!("{namespace}.{name}()")) => {}
             (Some(_), Some(namespace)) if NAMESPACES.contains(&namespace) => {
-                self.unknown_function(node, &format!("{namespace}.{name}"));
+                self.unknown_function(node, &format!("{namespace}.{name}"), Form::Global);
             }
             (Some(target), _) => {
                 self.expression(target);
-                if !is_operator && !exists(&format!("''.{name}()")) {
-                    self.unknown_function(node, name);
+                if !is_operator && !known(name, Form::Member) && !exists(&format!("''.{name}()")) {
+                    self.unknown_function(node, name, Form::Member);
                 }
             }
-            (None, _) if is_operator || exists(&format!("{name}()")) => {}
-            (None, _) => self.unknown_function(node, name),
+            (None, _) if is_operator || known(name, Form::Global) || exists(&format!("{name}()")) => {}
+            (None, _) => self.unknown_function(node, name, Form::Global),
         }
     }
 
-    fn unknown_function(&mut self, node: &IdedExpr, name: &str) {
-        let suggestion = crate::diagnostic::nearest(name, FUNCTIONS);
-        let suggestion = suggestion.and_then(|found| FUNCTIONS.into_iter().find(|known| *known == found));
-        self.fail(node, name, format!("unknown function `{name}`"), suggestion);
+    /// A name of another language, else the nearest of the same form, else the nearest of all; else the list of what
+    /// there is.
+    fn unknown_function(&mut self, node: &IdedExpr, name: &str, form: Form) {
+        let of_form = functions::all().filter(|signature| signature.form == form).map(|signature| signature.name);
+        let elsewhere = functions::named(name).next().map(|signature| signature.name);
+        let suggestion = elsewhere
+            .or_else(|| functions::other_name(name))
+            .or_else(|| nearest(name, of_form))
+            .or_else(|| nearest(name, functions::all().map(|signature| signature.name)));
+        if suggestion == Some(name) {
+            let shown = functions::named(name).next().map_or("", |signature| signature.shown);
+            return self.fail(node, name, format!("`{name}` is called otherwise: `{shown}`"), None);
+        }
+        let mut message = format!("unknown function `{name}`");
+        if ["now", "today", "random", "rand", "uuid", "uuid4", "env"].contains(&name) {
+            message.push_str(": a result is made of the record alone (`time` is the record's time)");
+            return self.fail(node, name, message, None);
+        }
+        let meant = suggestion.and_then(|suggestion| functions::named(suggestion).next());
+        if let Some(signature) = meant {
+            message.push_str(&format!("; there is `{}`", signature.shown));
+        }
+        self.fail(node, name, message, suggestion);
+        if let (None, Some(error)) = (suggestion, &mut self.error)
+            && error.help.is_empty()
+            && error.message.starts_with("unknown function")
+        {
+            error.help = format!("there are\n{}", functions::groups());
+        }
     }
 
     /// Keeps the first error. The node's own position may be that of an operator, so the name is looked
     /// for from there.
     fn fail(&mut self, node: &IdedExpr, name: &str, message: String, suggestion: Option<&'static str>) {
         let start = self.program.source_info().offset_for(node.id).map_or(0, |(start, _)| start as usize);
-        let near = self.source.get(start..).and_then(|rest| rest.find(name)).map(|at| start + at);
-        let at = near.or_else(|| self.source.find(name)).unwrap_or(0);
-        self.error.get_or_insert(CompileError { message, at, length: name.len(), suggestion });
+        let near = super::check::place(self.source, start, name);
+        let is_there = self.source.get(near..).is_some_and(|rest| rest.starts_with(name));
+        let at = if is_there { near } else { self.source.find(name).unwrap_or(0) };
+        self.error.get_or_insert(CompileError { message, at, length: name.len(), suggestion, help: String::new() });
     }
 }
 
-const NAMESPACES: [&str; 4] = ["math", "strings", "lists", "optional"];
-const TYPES: [&str; 9] = ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type"];
+const TYPES: [&str; 11] =
+    ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "optional_type", "type"];
 
 fn known_variable(name: &str) -> Option<&'static str> {
     VARIABLES.into_iter().find(|known| *known == name)
+}
+
+fn known(name: &str, form: Form) -> bool {
+    functions::named(name).any(|signature| signature.form == form)
+}
+
+/// As [`crate::diagnostic::nearest`], with or without the namespace.
+fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let candidates: Vec<&'static str> = candidates.collect();
+    let found = crate::diagnostic::nearest(name, candidates.iter().copied()).map(str::to_owned);
+    if let Some(found) = found {
+        return candidates.into_iter().find(|candidate| *candidate == found);
+    }
+    let bare = |name: &'static str| name.rsplit_once('.').map_or(name, |(_, bare)| bare);
+    let found = crate::diagnostic::nearest(name, candidates.iter().map(|name| bare(name)))?.to_owned();
+    candidates.into_iter().find(|candidate| bare(candidate) == found)
 }
 
 /// Whether a call names a function at all: one that exists complains about its arguments instead.

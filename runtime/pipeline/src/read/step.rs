@@ -231,12 +231,8 @@ impl Reader {
             Ok(expression) => Some(Arc::new(expression)),
             Err(error) => {
                 let span = self.inside(&source, error.at, error.length);
-                let mut diagnostic =
-                    Diagnostic::error(format!("in the expression of `{name}`: {}", error.message), span);
-                if let Some(suggestion) = error.suggestion {
-                    diagnostic = diagnostic.label(format!("did you mean `{suggestion}`?"));
-                }
-                self.report(diagnostic);
+                let message = format!("in the expression of `{name}`: {}", error.message);
+                self.report(error.diagnostic(message, span));
                 None
             }
         }

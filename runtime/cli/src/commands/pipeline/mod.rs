@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod control;
 mod describe;
+mod eval;
 mod list;
 mod logs;
 mod redrive;
@@ -22,6 +23,8 @@ pub(crate) use swap::report_swaps;
 pub(crate) enum Command {
     /// Check a pipeline file, without a broker
     Check(check::Args),
+    /// Try an expression on records from standard input, without a broker
+    Eval(eval::Args),
     /// Print the JSON Schema of pipeline files, for editors
     Schema(schema::Args),
     /// Create or change a pipeline, after showing what that does
@@ -53,6 +56,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
     match command {
         Command::Check(args) => check::run(args, context),
+        Command::Eval(args) => eval::run(&args, context),
         Command::Schema(args) => schema::run(&args),
         Command::Apply(args) => apply::run(args, context),
         Command::Upgrade(args) => apply::upgrade(args, context),
