@@ -111,20 +111,6 @@ pub struct Origin<'a> {
 }
 
 impl Expression {
-    /// Reads an expression that stands in no file; `what` names it in messages.
-    ///
-    /// # Errors
-    /// What is wrong with it, and where.
-    pub fn parse(source: &str, what: &str) -> Result<Expression, Diagnostics> {
-        Expression::compile(source).map_err(|error| {
-            let mut diagnostics = Diagnostics::new(what, source);
-            let diagnostic = Diagnostic::error(error.message, error.at..error.at + error.length);
-            let suggestion = error.suggestion.map(|name| format!("did you mean `{name}`?"));
-            diagnostics.push(diagnostic.label(suggestion.unwrap_or_default()));
-            diagnostics
-        })
-    }
-
     /// Parses and checks `source`: syntax, variable names, function names.
     pub(crate) fn compile(source: &str) -> Result<Expression, CompileError> {
         if source.len() > depth::BYTES_MAX {

@@ -307,13 +307,21 @@ fn refused_expressions() {
             "unknown name `valeu`; a record has value, key, timestamp, time, headers, topic, partition, offset at 4 `valeu`, `value`?"
         ],
     );
-    check("value.x.startWith('a')", expect!["unknown function `startWith`; there is `text.startsWith(part)` at 8 `startWith`, `startsWith`?"]);
+    check(
+        "value.x.startWith('a')",
+        expect!["unknown function `startWith`; there is `text.startsWith(part)` at 8 `startWith`, `startsWith`?"],
+    );
     check("sizes(value)", expect!["unknown function `sizes`; there is `size(value)` at 0 `sizes`, `size`?"]);
     check(
         "value.tags.all(t, u == 1)",
-        expect!["unknown name `u`; a record has value, key, timestamp, time, headers, topic, partition, offset at 18 `u`"],
+        expect![
+            "unknown name `u`; a record has value, key, timestamp, time, headers, topic, partition, offset at 18 `u`"
+        ],
     );
-    check("math.abz(1)", expect!["unknown function `math.abz`; there is `math.abs(number)` at 0 `math.abz`, `math.abs`?"]);
+    check(
+        "math.abz(1)",
+        expect!["unknown function `math.abz`; there is `math.abs(number)` at 0 `math.abz`, `math.abs`?"],
+    );
 }
 
 #[test]

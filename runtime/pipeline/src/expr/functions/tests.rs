@@ -111,18 +111,12 @@ fn what_cannot_succeed_is_refused_before_the_first_record() {
         "value.x.lower()",
         expect!["unknown function `lower`; there is `text.lowerAscii()` at `lower`, `lowerAscii`?"],
     );
-    check(
-        "lowerAscii(value.x)",
-        expect!["`lowerAscii` is called otherwise: `text.lowerAscii()` at `lowerAscii`"],
-    );
+    check("lowerAscii(value.x)", expect!["`lowerAscii` is called otherwise: `text.lowerAscii()` at `lowerAscii`"]);
     check(
         "value.x.toUpperCase()",
         expect!["unknown function `toUpperCase`; there is `text.upperAscii()` at `toUpperCase`, `upperAscii`?"],
     );
-    check(
-        "value.x.sha256()",
-        expect!["`sha256` is called otherwise: `sha256(text or bytes)` at `sha256`"],
-    );
+    check("value.x.sha256()", expect!["`sha256` is called otherwise: `sha256(text or bytes)` at `sha256`"]);
     check(
         "sha265(value.x)",
         expect!["unknown function `sha265`; there is `sha256(text or bytes)` at `sha265`, `sha256`?"],
@@ -143,16 +137,41 @@ fn what_cannot_succeed_is_refused_before_the_first_record() {
     );
     check("sha256()", expect!["`sha256` takes other arguments: `sha256(text or bytes)` at `sha256`"]);
     check("value.x.trim(1)", expect!["`trim` takes other arguments: `text.trim()` at `trim`"]);
-    check("format_time(time)", expect!["`format_time` takes other arguments: `format_time(time, format[, zone])` at `format_time`"]);
+    check(
+        "format_time(time)",
+        expect!["`format_time` takes other arguments: `format_time(time, format[, zone])` at `format_time`"],
+    );
     check("format_time(time, '%Q')", expect!["the format `%Q` has a directive that does not exist at `format_time`"]);
-    check("format_time(time, '%Y', 'Europe/Wien')", expect!["there is no time zone `Europe/Wien`: write one such as Europe/Vienna or +02:00 at `format_time`"]);
-    check("time < timestamp('2026-01-31')", expect!["`2026-01-31` is no time of RFC 3339, such as 2026-01-31T13:05:00Z; parse_time reads others at `timestamp`"]);
+    check(
+        "format_time(time, '%Y', 'Europe/Wien')",
+        expect!["there is no time zone `Europe/Wien`: write one such as Europe/Vienna or +02:00 at `format_time`"],
+    );
+    check(
+        "time < timestamp('2026-01-31')",
+        expect![
+            "`2026-01-31` is no time of RFC 3339, such as 2026-01-31T13:05:00Z; parse_time reads others at `timestamp`"
+        ],
+    );
     check("duration('ten')", expect![[r#"Parsing Error: Error { input: "ten", code: Float } at `duration`"#]]);
-    check("cidr('10.0.0.0/33').containsIP(value.x)", expect!["`10.0.0.0/33` is no network, such as 10.0.0.0/8 at `cidr`"]);
+    check(
+        "cidr('10.0.0.0/33').containsIP(value.x)",
+        expect!["`10.0.0.0/33` is no network, such as 10.0.0.0/8 at `cidr`"],
+    );
     check("sha256(1)", expect!["`sha256(text or bytes)` was given int at `sha256`"]);
-    check("regex.extract(value.x, value.y)", expect!["the pattern of `regex.extract` is a text in quotes: it is compiled before the first record at `(`"]);
-    check("regex.extract(value.x, '(a)(b)')", expect!["the pattern of `regex.extract` has 2 groups: name the one that is meant by (?:…) around the others at `(`"]);
-    check("regex.replace(value.x, 'a')", expect!["`regex.replace` takes other arguments: `regex.replace(text, 'pattern', new[, count])` at `replace`"]);
+    check(
+        "regex.extract(value.x, value.y)",
+        expect!["the pattern of `regex.extract` is a text in quotes: it is compiled before the first record at `(`"],
+    );
+    check(
+        "regex.extract(value.x, '(a)(b)')",
+        expect![
+            "the pattern of `regex.extract` has 2 groups: name the one that is meant by (?:…) around the others at `(`"
+        ],
+    );
+    check(
+        "regex.replace(value.x, 'a')",
+        expect!["`regex.replace` takes other arguments: `regex.replace(text, 'pattern', new[, count])` at `replace`"],
+    );
     check("regex.replace(value.x, '(', '')", expect!["the pattern cannot be read: unclosed group at `(`"]);
     check("value.x.transformList(1, v, v)", expect!["a simple name belongs here at `1`"]);
 }
@@ -191,5 +210,8 @@ fn failures_of_one_record() {
         "regex.replace(value.x, 'x', r'\\7')",
         expect![[r#"`regex.replace(value.x, 'x', r'\7')`: the pattern has no group 7"#]],
     );
-    check("truncate_time(time, duration('0s'))", expect!["`truncate_time(time, duration('0s'))`: a duration above zero is needed"]);
+    check(
+        "truncate_time(time, duration('0s'))",
+        expect!["`truncate_time(time, duration('0s'))`: a duration above zero is needed"],
+    );
 }
