@@ -27,6 +27,9 @@ use crate::plugin_source;
 use local::Local;
 use session::Session;
 
+/// Compiled plugins of earlier runs that are kept.
+const MACHINE_CODE_KEPT: usize = 16;
+
 /// What `dev` is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -83,5 +86,7 @@ fn prepare(project: &Project, options: &Options, console: &Console) -> Result<()
     for plugin in &project.manifest.plugins {
         plugin_source::prepare(&project.path(plugin), options.offline, console)?;
     }
+    // Each save of a plugin in JavaScript or Python has left some 30 MB there. The folder may not be there yet.
+    plugin_source::prune(&options.data_dir.join("cache"), MACHINE_CODE_KEPT).ok();
     bundle::tell_age(&options.folder, console)
 }
