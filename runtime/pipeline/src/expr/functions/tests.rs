@@ -99,14 +99,17 @@ fn as_python_has_it() {
     assert!(count > 400, "{count}");
 }
 
+/// An expression that is refused: the message, what it points at, what is suggested, and the list's second line.
+fn refused(source: &str, expect: Expect) {
+    let CompileError { message, at, length, suggestion, help } = Expression::compile(source).unwrap_err();
+    let suggestion = suggestion.map(|name| format!(", `{name}`?")).unwrap_or_default();
+    let help = help.lines().nth(2).map(|line| format!(" [{line}]")).unwrap_or_default();
+    expect.assert_eq(&format!("{message} at `{}`{suggestion}{help}", &source[at..at + length]));
+}
+
 #[test]
-fn what_cannot_succeed_is_refused_before_the_first_record() {
-    let check = |source: &str, expect: Expect| {
-        let CompileError { message, at, length, suggestion, help } = Expression::compile(source).unwrap_err();
-        let suggestion = suggestion.map(|name| format!(", `{name}`?")).unwrap_or_default();
-        let help = help.lines().nth(2).map(|line| format!(" [{line}]")).unwrap_or_default();
-        expect.assert_eq(&format!("{message} at `{}`{suggestion}{help}", &source[at..at + length]));
-    };
+fn unknown_functions_are_followed_by_the_nearest_or_the_list() {
+    let check = refused;
     check(
         "value.x.lower()",
         expect!["unknown function `lower`; there is `text.lowerAscii()` at `lower`, `lowerAscii`?"],
@@ -136,6 +139,11 @@ fn what_cannot_succeed_is_refused_before_the_first_record() {
         "value.qqqqq()",
         expect!["unknown function `qqqqq` at `qqqqq` [conversions: string, int, uint, double, bool, bytes]"],
     );
+}
+
+#[test]
+fn what_cannot_succeed_is_refused_before_the_first_record() {
+    let check = refused;
     check("sha256()", expect!["`sha256` takes other arguments: `sha256(text or bytes)` at `sha256`"]);
     check("value.x.trim(1)", expect!["`trim` takes other arguments: `text.trim()` at `trim`"]);
     check(
