@@ -34,6 +34,14 @@ pub(super) fn arguments(program: &Program, source: &str) -> Result<(), CompileEr
     Ok(())
 }
 
+/// A function's own words, where they are for people.
+pub(super) fn words(function: &str, message: String) -> String {
+    match function {
+        "duration" => "this is no duration, such as 1h30m, 90s or 250ms".to_owned(),
+        _ => message,
+    }
+}
+
 /// Where a call's name is: its node's place is that of the parenthesis after it, or of what it begins with.
 pub(super) fn place(source: &str, start: usize, name: &str) -> usize {
     let before = source.get(..start).map(str::trim_end).filter(|before| before.ends_with(name));
@@ -121,7 +129,7 @@ fn evaluate(node: IdedExpr) -> Result<(), String> {
     cost::end();
     match result {
         Ok(_) => Ok(()),
-        Err(ExecutionError::FunctionError { message, .. }) => Err(message),
+        Err(ExecutionError::FunctionError { function, message }) => Err(words(&function, message)),
         Err(ExecutionError::NoSuchOverload(call)) => match takes(call.function(), call.argument_types()) {
             Some(message) => Err(message),
             None => Ok(()),

@@ -327,7 +327,7 @@ impl Expression {
                 Some(takes) => takes,
                 None => error.to_string(),
             },
-            ExecutionError::FunctionError { message, .. } => message.clone(),
+            ExecutionError::FunctionError { function, message } => check::words(function, message.clone()),
             other => other.to_string(),
         };
         format!("`{}`: {about}", self.source)

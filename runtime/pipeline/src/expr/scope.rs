@@ -158,6 +158,7 @@ impl<'p> Walk<'p> {
         let suggestion = elsewhere
             .or_else(|| functions::other_name(name))
             .or_else(|| nearest(name, of_form))
+            .or_else(|| functions::other_near(name))
             .or_else(|| nearest(name, functions::all().map(|signature| signature.name)));
         if suggestion == Some(name) {
             let shown = functions::named(name).next().map_or("", |signature| signature.shown);

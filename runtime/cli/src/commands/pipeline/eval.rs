@@ -17,13 +17,16 @@ use crate::problem::{Exit, Shown};
 use crate::table::Format;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "One result per record: a text as it is, everything else as JSON, null for nothing.
+#[command(
+    after_help = "One result per record: a text as it is, everything else as JSON, null for nothing. A record on which the expression
+fails has an error with its number in place of a result; the exit code is then 4.
 
 Examples:
   millstream pipeline eval 'value.status >= 400' < access.jsonl
   millstream pipeline eval --as key \"sha256(value.user)\" < orders.jsonl
   millstream consume orders --output json | millstream pipeline eval --json \"format_time(time, '%H:%M', 'Europe/Vienna')\"
-  millstream pipeline eval 'lists.range(3)' < /dev/null")]
+  millstream pipeline eval 'lists.range(3)' < /dev/null"
+)]
 pub(crate) struct Args {
     /// The expression; all functions are listed when it names one that does not exist
     #[arg(value_name = "EXPR")]

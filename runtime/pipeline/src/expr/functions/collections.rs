@@ -92,11 +92,10 @@ fn compare(function: &str, left: &dyn Val, right: &dyn Val) -> Result<Ordering, 
     left.as_comparer().ok_or_else(unlike)?.compare(right).map_err(|_| unlike())
 }
 
+type Items<'a, 'v> = &'a [Box<dyn Val + 'v>];
+
 /// Both lists, once what comparing each with each takes is charged: most pairs differ at once.
-fn sets<'a, 'v>(
-    function: &str,
-    args: &'a [CowVal<'_, 'v>],
-) -> Result<(&'a [Box<dyn Val + 'v>], &'a [Box<dyn Val + 'v>]), ExecutionError> {
+fn sets<'a, 'v>(function: &str, args: &'a [CowVal<'_, 'v>]) -> Result<(Items<'a, 'v>, Items<'a, 'v>), ExecutionError> {
     let list = |at: usize| args[at].as_ref().downcast_ref::<CelList<'_>>().map(CelList::inner);
     let (Some(left), Some(right)) = (list(0), list(1)) else { return Err(wrong(function, args)) };
     let pairs = |one: usize, other: usize| {
@@ -148,16 +147,16 @@ fn last<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
 fn pairs<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     let value = args[0].as_ref();
     charge(cost::size(value).saturating_add(cost::items(value).saturating_mul(3 * VALUE_UNITS)))?;
-    let pair = |first: Box<dyn Val + 'v>, second: &Box<dyn Val + 'v>| -> Box<dyn Val + 'v> {
-        Box::new(CelList::from(vec![first, second.clone()]))
+    let pair = |first: Box<dyn Val + 'v>, second: &(dyn Val + 'v)| -> Box<dyn Val + 'v> {
+        Box::new(CelList::from(vec![first, second.clone_as_boxed()]))
     };
     let pairs: Vec<Box<dyn Val + 'v>> = if let Some(list) = value.downcast_ref::<CelList<'v>>() {
         let index = |at: usize| Box::new(CelInt::from(at as i64));
-        list.inner().iter().enumerate().map(|(at, item)| pair(index(at), item)).collect()
+        list.inner().iter().enumerate().map(|(at, item)| pair(index(at), item.as_ref())).collect()
     } else if let Some(map) = value.downcast_ref::<CelMap<'v>>() {
         let mut entries: Vec<_> = map.inner().iter().collect();
         entries.sort_by(|a, b| order_of_keys(a.0, b.0));
-        entries.into_iter().map(|(key, value)| pair(key.inner().clone_as_boxed(), value)).collect()
+        entries.into_iter().map(|(key, value)| pair(key.inner().clone_as_boxed(), value.as_ref())).collect()
     } else {
         return Err(failed("a loop with two names", format!("{} is no list and no map", crate::expr::kind(value))));
     };

@@ -95,8 +95,8 @@ pub(super) fn owned<'v>(value: &dyn Val) -> Box<dyn Val + 'v> {
     } else if let Some(list) = value.downcast_ref::<CelList<'_>>() {
         Box::new(CelList::from(list.inner().iter().map(|item| owned(item.as_ref())).collect::<Vec<_>>()))
     } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
-        let entry = |(key, value): (&CelMapKey<'_>, &Box<dyn Val + '_>)| (owned_key(key), owned(value.as_ref()));
-        Box::new(CelMap::from(map.inner().iter().map(entry).collect::<std::collections::HashMap<_, _>>()))
+        let entries = map.inner().iter().map(|(key, value)| (owned_key(key), owned(value.as_ref())));
+        Box::new(CelMap::from(entries.collect::<std::collections::HashMap<_, _>>()))
     } else if let Some(truth) = value.downcast_ref::<CelBool>() {
         Box::new(CelBool::from(*truth.inner()))
     } else if let Some(number) = Number::of(value) {

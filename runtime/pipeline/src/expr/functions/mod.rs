@@ -24,7 +24,7 @@ pub(super) use macros::rewrite;
 pub(super) use net::{Cidr, Ip};
 pub(super) use patterns::Use as PatternUse;
 pub use table::GROUPS;
-pub(super) use table::{Form, all, groups, named, other_name};
+pub(super) use table::{Form, all, groups, named, other_name, other_near};
 pub(super) use time::{of_millis, text_of_duration, text_of_time};
 
 /// Namespaces: names before a dot that are no values.

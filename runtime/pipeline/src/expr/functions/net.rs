@@ -1,6 +1,6 @@
 //! Addresses and networks, with the names that Kubernetes' CEL has for them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cel::common::types::Type;
 use cel::common::value::{CowVal, StaticVal, Val};

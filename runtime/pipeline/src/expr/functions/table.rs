@@ -281,6 +281,11 @@ pub(in crate::expr) fn other_name(name: &str) -> Option<&'static str> {
     OTHERS.iter().find(|(other, _)| *other == name).map(|(_, here)| *here)
 }
 
+/// As [`other_name`], for a name that is nearly one.
+pub(in crate::expr) fn other_near(name: &str) -> Option<&'static str> {
+    other_name(crate::diagnostic::nearest(name, OTHERS.iter().map(|(other, _)| *other))?)
+}
+
 /// What there is, a line for each group.
 pub(in crate::expr) fn groups() -> String {
     let line = |(group, signatures): (&str, &[&'static str])| {

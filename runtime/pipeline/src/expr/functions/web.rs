@@ -102,7 +102,7 @@ fn parts(authority: &str) -> Option<Authority<'_>> {
     let (host, port) = match rest.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
+            host.parse::<core::net::Ipv6Addr>().ok()?;
             (host, if port.is_empty() { "" } else { port.strip_prefix(':')? })
         }
         None => {
