@@ -8,14 +8,31 @@ use std::process::Stdio;
 
 use support::{Server, shell, shell_count, workspace};
 
+/// One broker for all questions: the access log of the example, and records whose times and places are known.
 #[test]
-fn records_are_selected_counted_and_copied() {
+fn questions_of_every_day() {
     let server = Server::start();
-    let sample = workspace().join("examples/web-traffic/sample/access.log");
-    let log = sample.display();
+    fill(&server);
+    selected_by_place(&server);
+    selected_as_grep_does(&server);
+    counted(&server);
+    copied(&server);
+    described(&server);
+}
+
+fn log() -> std::path::PathBuf {
+    workspace().join("examples/web-traffic/sample/access.log")
+}
+
+fn consume(server: &Server, args: &[&str]) -> Vec<String> {
+    let args = [&["consume", "numbers"][..], args].concat();
+    server.run(&args).lines().map(str::to_owned).collect()
+}
+
+fn fill(server: &Server) {
     server.run(&["topic", "create", "access-log", "--partitions", "3", "--retention", "9d"]);
     server.run(&["topic", "create", "web-none"]);
-    let file = std::fs::File::open(&sample).unwrap();
+    let file = std::fs::File::open(log()).unwrap();
     let produced = server.command(&["produce", "access-log"]).stdin(Stdio::from(file)).status().unwrap();
     assert!(produced.success());
     // Records whose times and places are known: number i has time i.
@@ -28,10 +45,10 @@ fn records_are_selected_counted_and_copied() {
     let file = std::fs::File::open(&numbers).unwrap();
     let produced = server.command(&["produce", "numbers", "--json", "--keep-partitions"]).stdin(file).status().unwrap();
     assert!(produced.success());
-    let consume = |args: &[&str]| -> Vec<String> {
-        let args = [&["consume", "numbers"][..], args].concat();
-        server.run(&args).lines().map(str::to_owned).collect()
-    };
+}
+
+fn selected_by_place(server: &Server) {
+    let consume = |args: &[&str]| consume(server, args);
     let sorted = |args: &[&str]| -> Vec<u32> {
         let mut found: Vec<u32> = consume(args).iter().map(|line| line.parse().unwrap()).collect();
         found.sort_unstable();
@@ -54,8 +71,12 @@ fn records_are_selected_counted_and_copied() {
     assert_eq!(until.status.code(), Some(2));
     let many = server.command(&["consume", "numbers", "--last", "1000000000"]).output().unwrap();
     assert_eq!(many.status.code(), Some(2));
+}
 
-    // The same as grep.
+fn selected_as_grep_does(server: &Server) {
+    let consume = |args: &[&str]| consume(server, args);
+    let log = log();
+    let log = log.display();
     let bytes = |lines: Vec<String>| lines.join("\n");
     let found = |args: &[&str]| -> String {
         let mut lines: Vec<String> =
@@ -84,15 +105,21 @@ fn records_are_selected_counted_and_copied() {
     assert_eq!(server.run(&["consume", "num*", "web-*", "--from", "9"]).lines().count(), 3);
     let none = server.command(&["consume", "x*"]).output().unwrap();
     assert_eq!(none.status.code(), Some(3));
+}
 
-    // Counts, read and not read.
+/// Read, and not read.
+fn counted(server: &Server) {
+    let log = log();
+    let log = log.display();
     let count = |args: &[&str]| server.json(&[&["topic", "count"][..], args].concat())["records"].as_u64().unwrap();
     assert_eq!(count(&["access-log"]), shell_count(&format!("wc -l < '{log}'")));
     assert_eq!(count(&["access-log", "--grep", "Windows"]), shell_count(&format!("grep -ac Windows '{log}'")));
     assert_eq!(count(&["numbers", "--from", "@10", "--until", "@13"]), 3);
     assert_eq!(count(&["numbers", "-p", "1"]), 10);
+}
 
-    // A copy is the same records, and of a selection just these.
+/// A copy is the same records, and of a selection just these.
+fn copied(server: &Server) {
     server.run(&["topic", "copy", "numbers", "numbers-copy", "--create"]);
     let records = |topic: &str| server.run(&["consume", topic, "--output", "json"]).replace(topic, "TOPIC");
     let lines = |text: String| {
@@ -106,7 +133,9 @@ fn records_are_selected_counted_and_copied() {
     assert_eq!(server.run(&["consume", "few"]).lines().count(), 2);
     let own = server.command(&["topic", "copy", "few", "few"]).output().unwrap();
     assert_eq!(own.status.code(), Some(2));
+}
 
+fn described(server: &Server) {
     // Where a setting comes from.
     let about = server.run(&["topic", "describe", "access-log"]);
     let line = |name: &str| about.lines().find(|line| line.trim_start().starts_with(name)).unwrap().to_owned();
