@@ -71,7 +71,7 @@ fn calls(shown: &str) -> Vec<String> {
                 _ if large(at) && !matches!(name, "'pattern'" | "value.field") => "value".to_owned(),
                 _ => small(name).to_owned(),
             };
-            let before = head.split_once('.').map(|(target, name)| (target, name));
+            let before = head.split_once('.');
             let targets = ["text", "list", "map", "optional", "time", "ip", "cidr", "value"];
             let is_member = before.is_some_and(|(target, _)| targets.contains(&target));
             let first = usize::from(is_member);

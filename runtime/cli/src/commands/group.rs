@@ -132,10 +132,11 @@ fn describe(args: DescribeArgs, context: &Context) -> Result<()> {
     })?;
     if context.format == Format::Json {
         // One that was named is an object, as it always was.
-        return Ok(match &groups[..] {
-            [group] if !args.all => print_json(&json::group(group))?,
-            groups => print_json(&groups.iter().map(json::group).collect())?,
-        });
+        let shown = match &groups[..] {
+            [group] if !args.all => json::group(group),
+            groups => groups.iter().map(json::group).collect(),
+        };
+        return Ok(print_json(&shown)?);
     }
     for (number, group) in groups.iter().enumerate() {
         if number > 0 {
