@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 use millstream_broker::LogFormat;
 
 use crate::commands::{
-    bench, cluster, completions, consume, dev, group, man, new, pipeline, plugin, produce, serve, token, topic,
+    bench, broker, cluster, completions, consume, dev, group, man, new, pipeline, plugin, produce, serve, token, top,
+    topic,
 };
 use crate::console::{Colour, Console};
 use crate::table::Format;
@@ -71,6 +72,11 @@ pub(crate) enum Command {
     /// Create, list, rotate and delete tokens: who may do what
     #[command(subcommand)]
     Token(token::Command),
+    /// Look at a broker's settings
+    #[command(subcommand)]
+    Broker(broker::Command),
+    /// Show what goes through topics and pipelines right now
+    Top(top::Args),
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(cluster::Command),

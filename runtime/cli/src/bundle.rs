@@ -215,7 +215,8 @@ fn parse(text: &str) -> Option<Listed> {
     Some(Listed { version, files })
 }
 
-fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+/// Writes a file, and makes the folders that it lies in.
+pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     std::fs::write(path, content).with_context(|| path.display().to_string())

@@ -18,6 +18,7 @@ fn questions_of_every_day() {
     counted(&server);
     copied(&server);
     described(&server);
+    watched(&server);
 }
 
 fn log() -> std::path::PathBuf {
@@ -157,4 +158,40 @@ fn described(server: &Server) {
     std::fs::write(&file, yaml).unwrap();
     server.run(&["pipeline", "apply", file.to_str().unwrap(), "--yes"]);
     assert_eq!(server.run(&["pipeline", "show", "copy"]), yaml);
+}
+
+/// Rates while records come, and settings with where they come from.
+fn watched(server: &Server) {
+    let mut producer = server.producer("few");
+    let top = server
+        .command(&["top", "--interval", "1s", "-n", "2", "--output", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    producer.feed(&["one more record"; 100]);
+    producer.finish();
+    let output = top.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let looks: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(looks.len(), 2);
+    let few = looks[1]["topics"].as_array().unwrap().iter().find(|topic| topic["topic"] == "few").unwrap();
+    assert!(few["bytes"].as_u64().unwrap() > 0, "{text}");
+    assert_eq!(looks[1]["pipelines"][0]["pipeline"], "copy");
+    assert!(server.run(&["top", "--interval", "10ms", "-n", "1"]).contains("records/s"));
+
+    let file = server.dir.path().join("broker.yaml");
+    std::fs::write(&file, "shards: 1\nlimits:\n  topics_max: 7\n").unwrap();
+    let settings = server.json(&["broker", "settings", "--config", file.to_str().unwrap(), "--quic", "127.0.0.1:1"]);
+    let from = |name: &str| {
+        let found = settings.as_array().unwrap().iter().find(|setting| setting["setting"] == name).unwrap();
+        (found["value"].to_string(), found["from"].as_str().unwrap().to_owned())
+    };
+    let check =
+        |name: &str, value: &str, origin: &str| assert_eq!(from(name), (value.to_owned(), origin.to_owned()), "{name}");
+    check("limits.topics_max", "7", "file");
+    check("shards", "1", "file");
+    check("quic", "\"127.0.0.1:1\"", "--quic");
+    check("http", "\"127.0.0.1:0\"", "MILLSTREAM_HTTP");
+    check("sync_threads", "4", "default");
 }

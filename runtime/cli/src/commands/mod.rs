@@ -1,6 +1,7 @@
 //! One module per command; each has its arguments and a `run`.
 
 pub(crate) mod bench;
+pub(crate) mod broker;
 pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod consume;
@@ -13,6 +14,7 @@ pub(crate) mod plugin;
 pub(crate) mod produce;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod topic;
 
 use std::future::Future;
@@ -27,6 +29,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Serve(args) => serve::run(args, context),
         Command::Dev(args) => dev::run(args, context),
         Command::New(args) => new::run(&args, context),
+        Command::Top(args) => top::run(&args, context),
         Command::Topic(command) => topic::run(command, context),
         Command::Produce(args) => produce::run(args, context),
         Command::Consume(args) => consume::run(args, context),
@@ -34,6 +37,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Plugin(command) => plugin::run(command, context),
         Command::Pipeline(command) => pipeline::run(command, context),
         Command::Token(command) => token::run(command, context),
+        Command::Broker(command) => broker::run(&command, context),
         Command::Cluster(command) => cluster::run(command, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Completions(args) => completions::run(&args),

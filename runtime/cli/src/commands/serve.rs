@@ -20,6 +20,16 @@ use crate::problem::{Exit, Problem};
   millstream serve --config config/broker.yaml
   millstream serve --config config/broker.yaml --check")]
 pub(crate) struct Args {
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Read and check the settings, and exit
+    #[arg(long)]
+    check: bool,
+}
+
+/// Where settings come from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SettingArgs {
     /// Configuration file; config/broker.yaml has every key, commented
     #[arg(long, env = "MILLSTREAM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -32,18 +42,30 @@ pub(crate) struct Args {
     /// Where metrics and health are, by HTTP, or `off` [default: 127.0.0.1:9096]
     #[arg(long, env = "MILLSTREAM_HTTP", value_name = "ADDRESS")]
     http: Option<HttpDoor>,
-    /// Read and check the settings, and exit
-    #[arg(long)]
-    check: bool,
+}
+
+impl SettingArgs {
+    /// The settings that a flag or a variable of the environment gave, and which.
+    pub(crate) fn given(&self) -> Vec<(&'static str, &'static str)> {
+        let all = [
+            ("data_dir", "--data-dir", "MILLSTREAM_DATA_DIR", self.data_dir.is_some()),
+            ("quic", "--quic", "MILLSTREAM_QUIC", self.quic.is_some()),
+            ("http", "--http", "MILLSTREAM_HTTP", self.http.is_some()),
+        ];
+        let words: Vec<String> = std::env::args().collect();
+        let is_flag = |flag: &str| words.iter().any(|word| word.split('=').next() == Some(flag));
+        let given = all.into_iter().filter(|(_, _, _, given)| *given);
+        given.map(|(name, flag, variable, _)| (name, if is_flag(flag) { flag } else { variable })).collect()
+    }
 }
 
 /// A stop takes no longer than this, whatever hangs.
 const STOP_MAX: Duration = Duration::from_millis(4_500);
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
-    let config = settings(&args)?;
+    let (config, _) = settings(&args.settings)?;
     if args.check {
-        let from = args.config.as_deref().map_or("the defaults".to_owned(), |file| file.display().to_string());
+        let from = args.settings.config.as_deref().map_or("the defaults".to_owned(), |file| file.display().to_string());
         context.console.verb(
             "Valid",
             &format!("{from}: quic {}, http {}, data in {}", config.quic, config.http, config.data_dir.display()),
@@ -88,7 +110,7 @@ impl Args {
         struct Peek {
             log_format: Option<LogFormat>,
         }
-        let text = std::fs::read_to_string(self.config.as_ref()?).ok()?;
+        let text = std::fs::read_to_string(self.settings.config.as_ref()?).ok()?;
         serde_yaml::from_str::<Peek>(&text).ok()?.log_format
     }
 }
@@ -105,10 +127,14 @@ pub(crate) fn refused(error: millstream_broker::StartError) -> anyhow::Error {
     }
 }
 
-fn settings(args: &Args) -> Result<Config> {
-    let mut config = match &args.config {
-        Some(file) => read(file)?,
-        None => Config::default(),
+/// What a broker runs with, and what the file says of it.
+///
+/// # Errors
+/// The file can't be read, or has a mistake.
+pub(crate) fn settings(args: &SettingArgs) -> Result<(Config, Option<serde_json::Value>)> {
+    let (mut config, file) = match &args.config {
+        Some(file) => (read(file)?, serde_yaml::from_str(&std::fs::read_to_string(file)?).ok()),
+        None => (Config::default(), None),
     };
     if let Some(data_dir) = &args.data_dir {
         tracing::debug!(value = %data_dir.display(), "data_dir comes from --data-dir or MILLSTREAM_DATA_DIR");
@@ -122,7 +148,7 @@ fn settings(args: &Args) -> Result<Config> {
         tracing::debug!(value = %http, "http comes from --http or MILLSTREAM_HTTP");
         config.http = http;
     }
-    Ok(config)
+    Ok((config, file))
 }
 
 fn read(file: &Path) -> Result<Config> {

@@ -46,15 +46,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let fill = filler(&name, &sdk, args.lang)?;
     for (path, template) in args.lang.files() {
-        write(&args.folder.join(path), fill(template).as_bytes())?;
+        bundle::write_file(&args.folder.join(path), fill(template).as_bytes())?;
     }
     if args.lang == Language::Rust {
-        write(&args.folder.join("Cargo.lock"), bundle::rust_lock(&name).as_bytes())?;
+        bundle::write_file(&args.folder.join("Cargo.lock"), bundle::rust_lock(&name).as_bytes())?;
     }
     if args.sdk.is_none() {
         args.lang.bundle().write(&args.folder.join(bundle::FOLDER))?;
         if args.lang == Language::Typescript {
-            write(&args.folder.join("package-lock.json"), fill(NPM_LOCK).as_bytes())?;
+            bundle::write_file(&args.folder.join("package-lock.json"), fill(NPM_LOCK).as_bytes())?;
         }
     }
     context.console.verb("Created", &format!("{}  plugin, pipeline, sample data, tests", args.folder.display()));
@@ -128,12 +128,6 @@ fn find_sdk(sources: &Path, language: Language) -> Result<PathBuf> {
             .help(format!("--sdk names the folder of Millstream's sources, or {} in it", inside.display()))
             .into()),
     }
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    std::fs::write(path, content).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
