@@ -1,6 +1,6 @@
 //! How a command that goes on for long is ended from outside: by a signal, or because nobody reads its output any
 //! more. What a command has to do before it ends (commit, leave its group) it does after it was told here, and
-//! [`in_time`] bounds that.
+//! [`Ending::in_time`] bounds that.
 
 use std::io;
 use std::time::Duration;

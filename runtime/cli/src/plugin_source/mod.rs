@@ -126,7 +126,7 @@ impl PluginSource {
         }
     }
 
-    /// Files that the last build read and that do not lie where [`sources_in`] looks.
+    /// Files that the last build read and that do not lie where the watcher looks anyway.
     pub(crate) fn sources_elsewhere(&self) -> Vec<PathBuf> {
         match self {
             PluginSource::Rust(plugin) => plugin.sources_elsewhere(),
